@@ -1,0 +1,17 @@
+# Everything foreign the library stands on, each as one target.
+include(OrreryLibTorch)
+
+find_package(PkgConfig REQUIRED)
+pkg_check_modules(FFMPEG REQUIRED IMPORTED_TARGET libavformat libavcodec libavutil libswscale)
+pkg_check_modules(SENTENCEPIECE REQUIRED IMPORTED_TARGET sentencepiece)
+pkg_check_modules(PCRE2 REQUIRED IMPORTED_TARGET libpcre2-8)
+find_package(spdlog REQUIRED)
+find_package(nlohmann_json REQUIRED)
+find_package(CURL REQUIRED)
+find_package(Threads REQUIRED)
+
+add_library(orrery_private_dependencies INTERFACE)
+add_library(orrery::private_dependencies ALIAS orrery_private_dependencies)
+target_link_libraries(orrery_private_dependencies INTERFACE
+  $<BUILD_INTERFACE:PkgConfig::FFMPEG> $<BUILD_INTERFACE:PkgConfig::SENTENCEPIECE> $<BUILD_INTERFACE:PkgConfig::PCRE2>
+  $<BUILD_INTERFACE:nlohmann_json::nlohmann_json> $<BUILD_INTERFACE:CURL::libcurl> $<BUILD_INTERFACE:Threads::Threads>)

@@ -1,0 +1,27 @@
+# orrery::torch — only libtorch_cpu and libc10, found in this order: ORRERY_LIBTORCH, CMAKE_PREFIX_PATH or an active Python
+# environment's torch, the copy that third_party/setup.sh unpacked from the PyPI wheel.
+set(_cache "$ENV{XDG_CACHE_HOME}")
+if(NOT _cache)
+  set(_cache "$ENV{HOME}/.cache")
+endif()
+set(ORRERY_LIBTORCH "" CACHE PATH "A torch folder that holds include/ and lib/")
+set(_hints ${ORRERY_LIBTORCH} ${CMAKE_PREFIX_PATH})
+if(DEFINED ENV{VIRTUAL_ENV})
+  file(GLOB _environment "$ENV{VIRTUAL_ENV}/lib/python3*/site-packages/torch")
+  list(APPEND _hints ${_environment})
+endif()
+list(APPEND _hints ${_cache}/orrery/libtorch-2.15.0/torch)
+
+find_path(ORRERY_TORCH_INCLUDE ATen/core/Tensor.h HINTS ${_hints} PATH_SUFFIXES include torch/include NO_DEFAULT_PATH)
+find_library(ORRERY_TORCH_CPU torch_cpu HINTS ${_hints} PATH_SUFFIXES lib torch/lib NO_DEFAULT_PATH)
+find_library(ORRERY_TORCH_C10 c10 HINTS ${_hints} PATH_SUFFIXES lib torch/lib NO_DEFAULT_PATH)
+if(NOT ORRERY_TORCH_INCLUDE OR NOT ORRERY_TORCH_CPU OR NOT ORRERY_TORCH_C10)
+  message(FATAL_ERROR "LibTorch was not found; run third_party/setup.sh, or pass -DORRERY_LIBTORCH=<torch folder>")
+endif()
+message(STATUS "LibTorch: ${ORRERY_TORCH_CPU}")
+mark_as_advanced(ORRERY_TORCH_INCLUDE ORRERY_TORCH_CPU ORRERY_TORCH_C10)
+
+add_library(orrery_torch INTERFACE)
+add_library(orrery::torch ALIAS orrery_torch)
+target_include_directories(orrery_torch SYSTEM INTERFACE $<BUILD_INTERFACE:${ORRERY_TORCH_INCLUDE}>)
+target_link_libraries(orrery_torch INTERFACE $<BUILD_INTERFACE:${ORRERY_TORCH_CPU}> $<BUILD_INTERFACE:${ORRERY_TORCH_C10}>)

@@ -1,0 +1,61 @@
+#pragma once
+
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <string>
+
+#include "orrery/autoencoder.h"
+#include "orrery/export.h"
+#include "orrery/latents.h"
+#include "orrery/progress.h"
+#include "orrery/video.h"
+
+namespace orrery {
+
+/// Where and how a model runs.
+struct LoadOptions {
+  at::Device device = at::kCPU;
+  at::ScalarType dtype = at::kFloat;  ///< of the arithmetic; weights keep their stored dtype until a layer asks
+  WorkOptions work;                   ///< progress of a download
+};
+
+/// What to do with a clip whose frame count or size the tokenizer cannot take. Nothing of this happens unasked.
+enum class FitMode { kError, kPad, kTrim };
+
+/// How a clip is coded.
+struct CodeOptions {
+  FitMode fit = FitMode::kError;  ///< kPad repeats the last frame and the edge rows; kTrim cuts to the largest that fits
+  int64_t chunk = 0;              ///< frames (latents) at a time; 0: the network's own choice. Never changes the result.
+  int64_t tile = 0;               ///< side in pixels of spatial tiles that are coded alone and blended; 0: no tiles (exact)
+  int64_t tile_overlap = 0;       ///< pixels that neighbouring tiles share; 0: a quarter of `tile`
+  WorkOptions work;
+};
+
+/// A video tokenizer, whatever its family: pixels to latents in dynamics space, and back. Const, shareable between threads.
+class ORRERY_API Tokenizer {
+ public:
+  /// Loads from a pipeline or component folder, a checkpoint file, or a hub id `org/name[@revision][:subfolder]`.
+  static Tokenizer from_pretrained(const std::string& path, const LoadOptions& options = {});
+  explicit Tokenizer(std::shared_ptr<const Autoencoder> autoencoder);
+
+  const CodecSpec& spec() const { return autoencoder_->spec(); }
+  std::string class_name() const { return autoencoder_->class_name(); }
+  const Autoencoder& autoencoder() const { return *autoencoder_; }
+
+  /// uint8 frames → latents in dynamics space (normalised), or int64 tokens.
+  Latents encode(const Video& video, const CodeOptions& options = {}) const;
+  /// Latents in dynamics space → frames.
+  Video decode(const Latents& latents, const CodeOptions& options = {}) const;
+  /// As decode, handing on uint8 frames [T,H,W,3] as they are ready; memory does not grow with the clip.
+  void decode(const Latents& latents, const std::function<void(const at::Tensor& frames)>& sink,
+              const CodeOptions& options = {}) const;
+
+ private:
+  std::shared_ptr<const Autoencoder> autoencoder_;
+};
+
+/// The name under which Cosmos users look for it.
+using CosmosTokenizer = Tokenizer;
+
+}  // namespace orrery

@@ -1,0 +1,35 @@
+#pragma once
+
+#include <memory>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "orrery/component.h"
+#include "orrery/config.h"
+#include "orrery/weights.h"
+
+namespace orrery::models {
+
+/// Builds a component from its configuration and weights. `config` may hold "_dialect": "original".
+using Builder = std::unique_ptr<Component> (*)(const Config& config, const Weights& weights);
+
+/// One class that checkpoints name.
+struct Entry {
+  const char* class_name;  ///< as in config.json or model_index.json
+  const char* role;        ///< "vae", "transformer", "text_encoder", "controlnet", "dynamics"
+  Builder build;
+};
+
+/// Recognises a checkpoint without a config by its tensors; returns its config with `_class_name`, or nothing.
+/// The weights are as in the file, common wrappers ("module.", "net.", "model.") already stripped.
+using Describer = std::optional<Config> (*)(const Weights& weights);
+
+/// The whole table: every class orrery can build.
+const std::vector<Entry>& entries();
+/// The describers of every family, most specific first.
+const std::vector<Describer>& describers();
+/// The entry of a class; throws Error(kUnsupported) listing the known ones.
+const Entry& entry_of(const std::string& class_name, const std::string& place);
+
+}  // namespace orrery::models
