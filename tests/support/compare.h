@@ -1,0 +1,23 @@
+#pragma once
+
+#include <ATen/core/Tensor.h>
+#include <gtest/gtest.h>
+
+namespace orrery::testing {
+
+/// What counts as equal, in one place: relative L2 (norm of the difference over norm of the expected).
+struct Tolerance {
+  double relative_l2;
+};
+inline constexpr Tolerance kExact{0};              ///< bit for bit
+inline constexpr Tolerance kSameMath{2e-6};        ///< the same sums in another order: chunked against whole, forked against replayed
+inline constexpr Tolerance kComponentParity{1e-4}; ///< one component in float32 against the reference
+inline constexpr Tolerance kPipelineParity{2e-3};  ///< a whole sampling loop in float32 against the reference
+
+/// ‖actual − expected‖ / ‖expected‖ in float64; infinite when the shapes differ or anything is not finite.
+double relative_l2(const at::Tensor& actual, const at::Tensor& expected);
+
+/// EXPECT_TRUE(is_close(...)): shapes and dtype kind equal, relative L2 within the tolerance; integers: at most 0.1 % differ.
+::testing::AssertionResult is_close(const at::Tensor& actual, const at::Tensor& expected, Tolerance tolerance);
+
+}  // namespace orrery::testing
