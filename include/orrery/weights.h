@@ -57,6 +57,8 @@ class ORRERY_API Weights {
   Weights renamed(const std::map<std::string, std::string>& names) const;
   /// This view with every tensor delivered in this dtype (float ones only) and on this device.
   Weights to(at::ScalarType dtype, at::Device device = at::kCPU) const;
+  /// This view with every tensor in the dtype it is stored in, on this view's device: for layers that expand where they use.
+  Weights as_stored() const;
 
   /// The tensor in the view's dtype and device. Throws Error(kWeights) with the full name, both shapes and the file when it
   /// is missing or misshapen. A stored tensor of that dtype is a view of the map: it costs no memory until it is touched.
