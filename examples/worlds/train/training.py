@@ -1,0 +1,66 @@
+"""What both training scripts share: resumable checkpoints, an exponential moving average, a learning-rate schedule."""
+import copy
+import math
+import os
+import random
+import signal
+import time
+
+import numpy as np
+import torch
+
+
+def setup(seed, threads=1):
+    torch.set_num_threads(threads)
+    random.seed(seed)
+    torch.manual_seed(seed)
+    return np.random.default_rng(seed)
+
+
+def rate(step, total, peak, warmup=200, cooldown=1.0, floor=0.02):
+    """Warm-up, constant, then a cosine over the last `cooldown` share of the steps down to floor * peak."""
+    if step < warmup:
+        return peak * (step + 1) / warmup
+    start = total * (1 - cooldown)
+    if step <= start:
+        return peak
+    u = min(1.0, (step - start) / max(1, total - start))
+    return peak * (floor + (1 - floor) * 0.5 * (1 + math.cos(math.pi * u)))
+
+
+class Run:
+    """A network, its average, its optimiser and both random generators: one file, replaced atomically."""
+
+    def __init__(self, path, net, optimizer, rng, decay=0.998, every_s=240):
+        self.path, self.net, self.optimizer, self.rng = path, net, optimizer, rng
+        self.decay, self.every_s, self.saved = decay, every_s, time.time()
+        self.average, self.step, self.log = copy.deepcopy(net).requires_grad_(False), 0, []
+        if path.exists():
+            kept = torch.load(path, weights_only=False)
+            net.load_state_dict(kept["net"])
+            self.average.load_state_dict(kept["average"])
+            optimizer.load_state_dict(kept["optimizer"])
+            self.step, self.log, self.rng.bit_generator.state = kept["step"], kept["log"], kept["rng"]
+            torch.set_rng_state(kept["torch_rng"])
+            print(f"resumed {path.name} at step {self.step}", flush=True)
+        self.asked_to_stop = False
+        signal.signal(signal.SIGTERM, lambda *_: setattr(self, "asked_to_stop", True))
+
+    @torch.no_grad()
+    def advance(self):
+        self.step += 1
+        decay = min(self.decay, (1 + self.step) / (10 + self.step))
+        for a, p in zip(self.average.parameters(), self.net.parameters()):
+            a.lerp_(p, 1 - decay)
+        if self.asked_to_stop or time.time() - self.saved > self.every_s:
+            self.save()
+        if self.asked_to_stop:
+            raise SystemExit("stopped after saving")
+
+    def save(self):
+        part = self.path.with_suffix(".part")
+        torch.save({"net": self.net.state_dict(), "average": self.average.state_dict(), "step": self.step,
+                    "optimizer": self.optimizer.state_dict(), "log": self.log,
+                    "rng": self.rng.bit_generator.state, "torch_rng": torch.get_rng_state()}, part)
+        os.replace(part, self.path)
+        self.saved = time.time()
