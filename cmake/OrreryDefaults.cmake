@@ -8,7 +8,8 @@ if(PROJECT_IS_TOP_LEVEL)
   set(CMAKE_EXPORT_COMPILE_COMMANDS ON)
   find_program(ORRERY_CCACHE ccache)
   if(ORRERY_CCACHE)
-    # Precompiled headers need these sloppiness settings; base_dir lets several checkouts share the cache.
+    # Precompiled headers need these sloppiness settings; base_dir lets several checkouts share the cache. (-fpch-deps, which
+    # ccache's manual asks for, makes GCC 12's preprocessor crash; CMake's own dependency on the .gch does its work.)
     set(CMAKE_CXX_COMPILER_LAUNCHER ${CMAKE_COMMAND} -E env
       CCACHE_SLOPPINESS=pch_defines,time_macros,include_file_mtime,include_file_ctime
       CCACHE_BASEDIR=${PROJECT_SOURCE_DIR} CCACHE_NOHASHDIR=1 ${ORRERY_CCACHE})
@@ -17,9 +18,6 @@ endif()
 
 set(CMAKE_CXX_EXTENSIONS OFF)
 add_compile_options(-Wall -Wextra -Wno-missing-field-initializers)
-if(CMAKE_CXX_COMPILER_ID STREQUAL "GNU")
-  add_compile_options(-fpch-deps)
-endif()
 if(ORRERY_SANITIZE)
   add_compile_options(-fsanitize=address,undefined -fno-omit-frame-pointer)
   add_link_options(-fsanitize=address,undefined)
