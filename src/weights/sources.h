@@ -1,0 +1,25 @@
+#pragma once
+
+#include <filesystem>
+#include <memory>
+
+#include "orrery/weights.h"
+#include "weights/file.h"
+
+namespace orrery::weights_detail {
+
+/// A tensor over bytes of the map, which it keeps alive; a copy where the bytes are not aligned to the element size.
+at::Tensor tensor_in_map(const std::shared_ptr<const FileMap>& map, uint64_t begin, at::IntArrayRef shape, at::ScalarType dtype);
+
+/// One .safetensors file.
+std::shared_ptr<const TensorSource> open_safetensors(const std::filesystem::path& path);
+/// Shards behind a *.safetensors.index.json.
+std::shared_ptr<const TensorSource> open_sharded(const std::filesystem::path& index);
+/// Any single file, told apart by its content.
+std::shared_ptr<const TensorSource> open_file(const std::filesystem::path& path);
+/// The weights file of a component folder, under its usual names.
+std::filesystem::path find_weights(const std::filesystem::path& folder);
+/// Tensors in memory.
+std::shared_ptr<const TensorSource> in_memory(TensorMap tensors, std::string place);
+
+}  // namespace orrery::weights_detail

@@ -1,0 +1,225 @@
+#include "orrery/weights.h"
+
+#include <ATen/ATen.h>
+
+#include <mutex>
+#include <set>
+
+#include "orrery/error.h"
+#include "orrery/log.h"
+#include "weights/dtypes.h"
+#include "weights/sources.h"
+#include "weights/wrappers.h"
+
+namespace orrery {
+namespace {
+
+bool is_under(std::string_view name, std::string_view parent) {
+  return parent.empty() || (name.size() > parent.size() && name.starts_with(parent) && name[parent.size()] == '.');
+}
+
+bool is_float(at::ScalarType dtype) { return at::isFloatingType(dtype) || at::isFloat8Type(dtype); }
+
+}  // namespace
+
+TensorSource::~TensorSource() = default;
+
+const std::map<std::string, std::string>& TensorSource::metadata() const {
+  static const std::map<std::string, std::string> none;
+  return none;
+}
+
+/// The checkpoint and who asked for what; the same for every view of it.
+struct Weights::Shared {
+  std::shared_ptr<const TensorSource> source;
+  weights_detail::Wrappers wrappers;
+  mutable std::mutex mutex;
+  mutable std::set<std::string> asked;
+  std::set<std::string> ignored;
+
+  bool holds(const std::string& stored) const { return source->infos().contains(stored) && !wrappers.hidden.contains(stored); }
+
+  /// The name in the file of a name with or without the wrapper; empty when there is no such tensor.
+  std::string stored_name(const std::string& full) const {
+    if (std::string wrapped = wrappers.common + full; holds(wrapped)) return wrapped;
+    return !wrappers.common.empty() && holds(full) ? full : std::string();
+  }
+};
+
+/// Wanted → unwrapped stored name and back, for the tensors that renamed() moved.
+struct Weights::Names {
+  std::map<std::string, std::string> stored, wanted;
+};
+
+Weights::Weights(std::shared_ptr<const TensorSource> source) : shared_(std::make_shared<Shared>()) {
+  shared_->source = std::move(source);
+}
+
+Weights Weights::open(const std::filesystem::path& path) {
+  std::error_code ignored;
+  const auto file = std::filesystem::is_directory(path, ignored) ? weights_detail::find_weights(path) : path;
+  Weights weights(weights_detail::open_file(file));
+  std::vector<std::string> names;
+  for (const auto& [name, info] : weights.shared_->source->infos()) names.push_back(name);
+  weights.shared_->wrappers = weights_detail::find_wrappers(names);
+  if (const auto& wrappers = weights.shared_->wrappers; !wrappers.common.empty() || !wrappers.hidden.empty())
+    log(LogLevel::kDebug, weights.place() + ": wrapper '" + wrappers.common + "' stripped from the tensors' names, " +
+                              std::to_string(wrappers.hidden.size()) + " tensors not needed for running");
+  return weights;
+}
+
+Weights Weights::from(TensorMap tensors, std::string place) {
+  return Weights(weights_detail::in_memory(std::move(tensors), std::move(place)));
+}
+
+Weights Weights::sub(std::string_view name) const {
+  Weights view = *this;
+  if (!name.empty()) view.prefix_ += std::string(name) + ".";
+  return view;
+}
+
+Weights Weights::sub(std::string_view name, int64_t index) const {
+  return sub(std::string(name) + "." + std::to_string(index));
+}
+
+Weights Weights::renamed(const std::map<std::string, std::string>& names) const {
+  auto moved = std::make_shared<Names>(names_ ? *names_ : Names{});
+  for (const auto& [wanted, stored] : names) {
+    std::string origin = prefix_ + stored;
+    if (names_)
+      if (const auto earlier = names_->stored.find(origin); earlier != names_->stored.end()) origin = earlier->second;
+    moved->stored[prefix_ + wanted] = origin;
+    moved->wanted[origin] = prefix_ + wanted;
+  }
+  Weights view = *this;
+  view.names_ = std::move(moved);
+  return view;
+}
+
+Weights Weights::to(at::ScalarType dtype, at::Device device) const {
+  Weights view = *this;
+  view.dtype_ = dtype;
+  view.as_stored_ = false;
+  if (!report_) view.device_ = device;
+  return view;
+}
+
+Weights Weights::as_stored() const {
+  Weights view = *this;
+  view.as_stored_ = true;
+  return view;
+}
+
+Weights Weights::collecting(std::shared_ptr<Report> report) const {
+  Weights view = *this;
+  view.report_ = std::move(report);
+  view.device_ = at::kMeta;
+  return view;
+}
+
+std::string Weights::locate(std::string_view name) const {
+  const std::string full = prefix_ + std::string(name);
+  if (!names_) return shared_->stored_name(full);
+  if (const auto moved = names_->stored.find(full); moved != names_->stored.end()) return shared_->stored_name(moved->second);
+  return names_->wanted.contains(full) ? std::string() : shared_->stored_name(full);
+}
+
+at::Tensor Weights::deliver(std::string_view name, at::IntArrayRef shape, bool required) const {
+  const std::string full = prefix_ + std::string(name), stored_as = locate(name);
+  const auto dtype_of = [&](at::ScalarType stored) { return dtype_ && !as_stored_ && is_float(stored) ? *dtype_ : stored; };
+  if (stored_as.empty()) {
+    if (!required) return {};
+    if (report_) {
+      report_->missing.push_back(full);
+      return at::empty(shape, at::TensorOptions(dtype()).device(at::kMeta));
+    }
+    throw Error(ErrorKind::kWeights, {.place = place() + ": " + full,
+                                      .what = "is missing",
+                                      .expected = "a tensor " + weights_detail::shape_text(shape),
+                                      .hint = "is this a checkpoint of another model?"});
+  }
+  {
+    std::lock_guard lock(shared_->mutex);
+    shared_->asked.insert(stored_as);
+  }
+  const TensorInfo& info = shared_->source->infos().at(stored_as);
+  if (at::IntArrayRef(info.shape) != shape) {
+    const std::string expected = weights_detail::shape_text(shape), got = weights_detail::shape_text(info.shape);
+    if (!report_)
+      throw Error(ErrorKind::kWeights, {.place = place() + ": " + full,
+                                        .what = "has the wrong shape",
+                                        .expected = expected,
+                                        .got = got,
+                                        .hint = "is this a checkpoint of another model?"});
+    report_->misshapen.push_back(full + ": expected " + expected + ", got " + got);
+  }
+  if (report_) return at::empty(shape, at::TensorOptions(dtype_of(info.dtype)).device(at::kMeta));
+  return shared_->source->read(stored_as).to(device_, dtype_of(info.dtype));
+}
+
+at::Tensor Weights::get(std::string_view name, at::IntArrayRef shape) const { return deliver(name, shape, true); }
+at::Tensor Weights::find(std::string_view name, at::IntArrayRef shape) const { return deliver(name, shape, false); }
+
+at::Tensor Weights::stored(std::string_view name) const {
+  const std::string stored_as = locate(name);
+  if (stored_as.empty())
+    throw Error(ErrorKind::kWeights, {.place = place() + ": " + prefix_ + std::string(name), .what = "is missing"});
+  std::lock_guard lock(shared_->mutex);
+  shared_->asked.insert(stored_as);
+  return shared_->source->read(stored_as);
+}
+
+bool Weights::has(std::string_view name) const { return !locate(name).empty(); }
+
+bool Weights::has_prefix(std::string_view name) const { return has(name) || !sub(name).names().empty(); }
+
+std::optional<std::vector<int64_t>> Weights::shape(std::string_view name) const {
+  const std::string stored_as = locate(name);
+  if (stored_as.empty()) return std::nullopt;
+  return shared_->source->infos().at(stored_as).shape;
+}
+
+std::vector<std::string> Weights::names() const {
+  // First without the wrapper; a view that was made with the wrapper's own name finds its tensors in the second round.
+  std::vector<std::string> names;
+  for (const std::string& wrapper : {shared_->wrappers.common, std::string()}) {
+    for (const auto& [stored, info] : shared_->source->infos()) {
+      if (!shared_->holds(stored) || !stored.starts_with(wrapper)) continue;
+      std::string name = stored.substr(wrapper.size());
+      if (names_)
+        if (const auto moved = names_->wanted.find(name); moved != names_->wanted.end()) name = moved->second;
+      if (name.size() > prefix_.size() && name.starts_with(prefix_)) names.push_back(name.substr(prefix_.size()));
+    }
+    if (!names.empty() || shared_->wrappers.common.empty()) break;
+  }
+  if (names_) std::sort(names.begin(), names.end());
+  return names;
+}
+
+const std::map<std::string, std::string>& Weights::metadata() const { return shared_->source->metadata(); }
+std::string Weights::place() const { return shared_->source->place(); }
+at::ScalarType Weights::dtype() const { return dtype_.value_or(at::kFloat); }
+at::Device Weights::device() const { return device_; }
+
+std::vector<std::string> Weights::unused() const {
+  std::lock_guard lock(shared_->mutex);
+  std::vector<std::string> names;
+  for (const auto& [stored, info] : shared_->source->infos()) {
+    const auto covers = [&stored = stored](const std::string& name) { return stored == name || is_under(stored, name); };
+    if (shared_->holds(stored) && !shared_->asked.contains(stored) &&
+        std::none_of(shared_->ignored.begin(), shared_->ignored.end(), covers))
+      names.push_back(stored);
+  }
+  return names;
+}
+
+void Weights::ignore(std::string_view name) const {
+  std::string full = prefix_ + std::string(name);
+  if (names_)
+    if (const auto moved = names_->stored.find(full); moved != names_->stored.end()) full = moved->second;
+  std::lock_guard lock(shared_->mutex);
+  shared_->ignored.insert(shared_->wrappers.common + full);
+  shared_->ignored.insert(full);
+}
+
+}  // namespace orrery
