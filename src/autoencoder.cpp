@@ -1,0 +1,155 @@
+#include "orrery/autoencoder.h"
+
+#include <ATen/ATen.h>
+#include <c10/core/InferenceMode.h>
+
+#include <algorithm>
+#include <cmath>
+#include <sstream>
+
+#include "orrery/error.h"
+
+namespace orrery {
+namespace {
+
+std::string text_of(at::IntArrayRef sizes) {
+  std::ostringstream text;
+  text << sizes;
+  return text.str();
+}
+
+[[noreturn]] void wrong_shape(const std::string& place, const std::string& expected, const at::Tensor& got) {
+  throw Error(ErrorKind::kArgument,
+              {.place = place, .what = "has the wrong shape", .expected = expected, .got = text_of(got.sizes())});
+}
+
+// A sum over everything is NaN or infinite as soon as one element is, and costs no memory.
+bool is_finite(const at::Tensor& tensor) { return std::isfinite(tensor.sum(at::kDouble).item<double>()); }
+
+void check_finite(const at::Tensor& output, const at::Tensor& input, const std::string& what, const std::string& input_name) {
+  if (is_finite(output)) return;
+  if (!is_finite(input))
+    throw Error(ErrorKind::kArgument, {.place = input_name, .what = "holds values that are not finite (NaN or infinity)"});
+  throw Error(ErrorKind::kWeights, {.place = what,
+                                    .what = "the result is not finite (NaN or infinity) although the input is",
+                                    .hint = "the checkpoint is damaged, or overflows in this --dtype"});
+}
+
+void check_indices(const at::Tensor& indices, int64_t vocabulary) {
+  if (vocabulary <= 0) return;  // codes_of() refuses a continuous tokenizer in its own words
+  if (at::isFloatingType(indices.scalar_type()))
+    throw Error(ErrorKind::kArgument, {.place = "indices", .what = "must be integers", .got = at::toString(indices.scalar_type())});
+  const int64_t low = indices.min().item<int64_t>(), high = indices.max().item<int64_t>();
+  if (low < 0 || high >= vocabulary)
+    throw Error(ErrorKind::kArgument, {.place = "indices",
+                                       .what = "name codes that the tokenizer does not have",
+                                       .expected = "0 … " + std::to_string(vocabulary - 1),
+                                       .got = std::to_string(low) + " … " + std::to_string(high)});
+}
+
+// Calls work(begin, count, last) over `total` units, in windows that start afresh and chunks within them.
+template <typename Work>
+void for_each_chunk(int64_t total, int64_t window, int64_t chunk, const Work& work) {
+  if (window <= 0) window = total;
+  for (int64_t start = 0; start < total; start += window) {
+    CodecCache cache;
+    const int64_t end = std::min(total, start + window), step = chunk > 0 ? chunk : end - start;
+    for (int64_t begin = start; begin < end; begin += step)
+      work(begin, std::min(step, end - begin), cache, begin + step >= end);
+  }
+}
+
+at::Tensor joined(const std::vector<at::Tensor>& parts, int64_t dim) {
+  return parts.size() == 1 ? parts.front() : at::cat(parts, dim);
+}
+
+}  // namespace
+
+at::Tensor Autoencoder::codes_of(const at::Tensor&) const {
+  throw Error(ErrorKind::kUnsupported, {.place = class_name(), .what = "is a continuous tokenizer and has no indices"});
+}
+
+Encoded Autoencoder::encode(const at::Tensor& sample, int64_t chunk) const {
+  const c10::InferenceMode inference;
+  if (!has_encoder())
+    throw Error(ErrorKind::kUnsupported, {.place = class_name(), .what = "this checkpoint holds only a decoder"});
+  if (sample.dim() != 5 || sample.size(1) != 3 || sample.size(0) < 1) wrong_shape("sample", "[B, 3, T, H, W]", sample);
+  spec().check_size(sample.size(3), sample.size(4));
+  const int64_t frames = sample.size(2), latents = spec().latent_frames(frames);
+
+  std::vector<at::Tensor> latent, indices;
+  for_each_chunk(frames, spec().window_frames, chunk > 0 ? chunk : preferred_encode_chunk(),
+                 [&](int64_t begin, int64_t count, CodecCache& cache, bool last) {
+                   const Encoded part = encode_chunk(sample.narrow(2, begin, count), cache, last);
+                   latent.push_back(part.latent);
+                   if (part.indices.defined()) indices.push_back(part.indices);
+                 });
+  Encoded whole{joined(latent, 2), indices.empty() ? at::Tensor() : joined(indices, 1)};
+  if (whole.latent.size(2) != latents) wrong_shape(class_name() + ".encode", std::to_string(latents) + " latent frames", whole.latent);
+  check_finite(whole.latent, sample, class_name() + ".encode", "sample");
+  return whole;
+}
+
+at::Tensor Autoencoder::decode(const at::Tensor& latent, int64_t chunk) const {
+  const c10::InferenceMode inference;
+  if (!has_decoder())
+    throw Error(ErrorKind::kUnsupported, {.place = class_name(), .what = "this checkpoint holds only an encoder"});
+  const int64_t channels = spec().latent_channels;
+  if (latent.dim() != 5 || latent.size(1) != channels || latent.numel() == 0)
+    wrong_shape("latent", "[B, " + std::to_string(channels) + ", t, h, w]", latent);
+  const int64_t latents = latent.size(2), frames = spec().pixel_frames(latents);
+  const int64_t window = spec().window_frames > 0 ? spec().latent_frames(spec().window_frames) : 0;
+
+  std::vector<at::Tensor> sample;
+  for_each_chunk(latents, window, chunk > 0 ? chunk : preferred_decode_chunk(),
+                 [&](int64_t begin, int64_t count, CodecCache& cache, bool last) {
+                   sample.push_back(decode_chunk(latent.narrow(2, begin, count), cache, last));
+                 });
+  const at::Tensor whole = joined(sample, 2);
+  if (whole.size(2) != frames) wrong_shape(class_name() + ".decode", std::to_string(frames) + " frames", whole);
+  check_finite(whole, latent, class_name() + ".decode", "latent");
+  return whole;
+}
+
+TensorMap Autoencoder::call(const std::string& function, const TensorMap& inputs, const CallOptions& options) const {
+  const c10::InferenceMode inference;
+  const std::string place = "vae." + function;
+  // Image tokenizers have no time axis in the contract; inside, every network sees one.
+  const auto with_time = [&](const at::Tensor& tensor, int64_t dim, int64_t rank) {
+    return spec().image && tensor.dim() == rank - 1 ? tensor.unsqueeze(dim) : tensor;
+  };
+  const auto delivered = [](const at::Tensor& tensor, bool flat, int64_t dim) {
+    const at::Tensor shaped = flat ? tensor.squeeze(dim) : tensor;
+    return (shaped.is_floating_point() ? shaped.to(at::kFloat) : shaped).contiguous();
+  };
+
+  if (function == "encode") {
+    const at::Tensor sample = require_input(inputs, "sample", place);
+    const bool flat = spec().image && sample.dim() == 4;
+    const Encoded encoded = encode(with_time(sample, 2, 5), options.streaming);
+    TensorMap outputs{{"latent", delivered(encoded.latent, flat, 2)}};
+    if (encoded.indices.defined()) outputs["indices"] = delivered(encoded.indices, flat, 1).to(at::kInt);
+    return outputs;
+  }
+  if (function == "decode") {
+    const bool by_index = inputs.contains("indices") && !inputs.contains("latent");
+    at::Tensor latent, given;
+    if (by_index) {
+      given = inputs.at("indices");
+      const at::Tensor indices = with_time(given, 1, 4);
+      if (indices.dim() != 4 || indices.numel() == 0)
+        wrong_shape("indices", spec().image ? "[B, h, w]" : "[B, t, h, w]", given);
+      check_indices(indices, spec().vocabulary);
+      latent = codes_of(indices);
+    } else {
+      given = require_input(inputs, "latent", place);
+      latent = with_time(given, 2, 5);
+    }
+    const bool flat = spec().image && given.dim() == (by_index ? 3 : 4);
+    return {{"sample", delivered(decode(latent, options.streaming), flat, 2)}};
+  }
+  throw Error(ErrorKind::kArgument,
+              {.place = place, .what = "is no function of " + class_name(), .expected = "vae.encode or vae.decode"});
+}
+
+}  // namespace orrery

@@ -1,0 +1,30 @@
+#include "models/registry.h"
+
+#include "orrery/error.h"
+
+namespace orrery::models {
+
+// One line a class. A family's name appears in its own folder and here, nowhere else.
+const std::vector<Entry>& entries() {
+  static const std::vector<Entry> table = {};
+  return table;
+}
+
+// The first that recognises a checkpoint wins, so the most specific stand first.
+const std::vector<Describer>& describers() {
+  static const std::vector<Describer> table = {};
+  return table;
+}
+
+const Entry& entry_of(const std::string& class_name, const std::string& place) {
+  std::string known;
+  for (const Entry& entry : entries()) {
+    if (entry.class_name == class_name) return entry;
+    known += (known.empty() ? "" : ", ") + std::string(entry.class_name);
+  }
+  throw Error(ErrorKind::kUnsupported, {.place = place,
+                                        .what = "the class '" + class_name + "' is not known",
+                                        .expected = "one of " + known});
+}
+
+}  // namespace orrery::models
