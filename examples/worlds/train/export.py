@@ -13,16 +13,10 @@ from PIL import Image
 from safetensors.torch import save_file
 
 from dataset import Episodes, cache_dir
-from latents import load_latents, load_tokenizer
+from latents import Latents
 from model import feature_width
-from worlds import WORLDS
+from worlds import TOKENIZER, TRANSFORMER, WORLDS
 
-VAE = {"_class_name": "OrreryTokenizer", "sample_size": 64, "latent_size": 8, "latent_channels": 8,
-       "widths": [32, 64, 128], "encoder_blocks": [1, 1, 2], "decoder_blocks": [1, 2, 2], "norm_groups": 8,
-       "norm_eps": 1e-5}
-TRANSFORMER = {"_class_name": "OrreryWorldTransformer", "in_channels": 8, "latent_size": 8, "patch_size": 2,
-               "width": 160, "layers": 6, "heads": 5, "mlp_width": 480, "noise_features": 128, "rope_base": 1000.0,
-               "norm_eps": 1e-6, "prediction_type": "sample"}
 SCHEDULER = {"_class_name": "OrreryFlowScheduler", "num_inference_steps": 4, "shift": 3.0, "context_level": 0.1,
              "start_frames": 4, "prediction_type": "sample"}
 INDEX = {"_class_name": "OrreryWorldPipeline", "vae": ["orrery", "OrreryTokenizer"],
@@ -84,11 +78,11 @@ def main():
     args = ap.parse_args()
     out = args.out or Path(__file__).parent.parent / args.world
     kept = torch.load(cache_dir(args.world) / "dynamics.pt", weights_only=False)
-    _, _, mean, sd = load_latents(args.world)
+    latents = Latents(args.world)
     window = kept["log"][-1]["frames"] - 1 if kept["log"] else 4
     write_json(out / "model_index.json", INDEX)
-    write_component(out / "vae", {**VAE, "latents_mean": mean.tolist(), "latents_std": sd.tolist()},
-                    load_tokenizer(args.world).state_dict())
+    write_component(out / "vae", {**TOKENIZER, "latents_mean": latents.mean.tolist(), "latents_std": latents.sd.tolist()},
+                    latents.tokenizer.state_dict())
     features = feature_width(WORLDS[args.world]["actions"])
     write_component(out / "transformer", {**TRANSFORMER, "action_features": features, "window": window,
                                           "trained_steps": kept["step"]}, kept["average"])

@@ -1,17 +1,20 @@
-"""A world's episodes as normalised latents, encoded once by the trained tokenizer and kept beside the data."""
+"""A world's episodes as normalised latents: encoded shard by shard when asked for, and kept beside the data."""
 import hashlib
 
 import numpy as np
 import torch
 
-from dataset import Episodes, cache_dir
+from dataset import cache_dir, split_of
 from model import Tokenizer
 from train_tokenizer import to_input
+from worlds import TOKENIZER
+
+FIRST_SHARDS = 6                                                           # mean and deviation are those of these
 
 
 def load_tokenizer(world):
     kept = torch.load(cache_dir(world) / "tokenizer.pt", weights_only=False)
-    net = Tokenizer()
+    net = Tokenizer(**TOKENIZER)
     net.load_state_dict(kept["average"])
     return net.eval().requires_grad_(False)
 
@@ -24,27 +27,55 @@ def encoder_mark(net):
     return digest.hexdigest()[:16]
 
 
-def load_latents(world, split="train", batch=64):
-    """-> (Episodes without frames, f32 [N, C, 8, 8] normalised, mean f32 [C], sd f32 [C])
+class Latents:
+    """The training split, as far as it is encoded. `grow` adds a shard, so that training need not wait for all of them.
 
-    Mean and deviation are those of the training split, per channel.
+    z f32 [N, C, 8, 8] normalised; actions, episode, first, last as in dataset.Episodes.
     """
-    net = load_tokenizer(world)
-    folder = cache_dir(world) / f"latents_{encoder_mark(net)}"
-    folder.mkdir(exist_ok=True)
-    path = folder / f"{split}.npy"
-    data = Episodes(world, split, frames=False)
-    if not path.exists() or len(np.load(path, mmap_mode="r")) != len(data):
-        frames = Episodes(world, split).frames
-        with torch.no_grad():
-            z = [net.encode(to_input(frames[i : i + batch])).half().numpy() for i in range(0, len(frames), batch)]
-        np.save(path, np.concatenate(z))
-    z = torch.from_numpy(np.load(path)).float()
-    stats = folder / "statistics.npy"
-    if not stats.exists():
-        if split != "train":
-            load_latents(world, "train")
-        else:
-            np.save(stats, torch.stack([z.mean((0, 2, 3)), z.std((0, 2, 3))]).numpy())
-    mean, sd = torch.from_numpy(np.load(stats))
-    return data, (z - mean[:, None, None]) / sd[:, None, None], mean, sd
+
+    def __init__(self, world, shards=FIRST_SHARDS):
+        self.tokenizer = load_tokenizer(world)
+        self.folder = cache_dir(world) / f"latents_{encoder_mark(self.tokenizer)}"
+        self.folder.mkdir(exist_ok=True)
+        paths = sorted((cache_dir(world) / "data").glob("shard_*.npz"))
+        self.waiting = [p for p in paths if ".part" not in p.name]
+        self.codes, self.rows, self.actions, self.mean = [], [], [], None
+        for _ in range(max(shards, FIRST_SHARDS)):
+            self.read(self.waiting.pop(0))
+        while self.waiting and self.place(self.waiting[0]).exists():       # encoded in an earlier run
+            self.read(self.waiting.pop(0))
+        codes = torch.cat(self.codes[:FIRST_SHARDS])
+        self.mean, self.sd = codes.mean((0, 2, 3)), codes.std((0, 2, 3))
+        self.join()
+
+    def place(self, path):
+        return self.folder / (path.stem + ".npy")
+
+    @torch.no_grad()
+    def read(self, path, batch=50):
+        with np.load(path) as shard:
+            keep = split_of(shard["episode"]) == 0
+            self.rows.append(shard["episode"][keep])
+            self.actions.append(torch.from_numpy(shard["actions"][keep]))
+            if not self.place(path).exists():
+                x = shard["frames"][keep]
+                z = [self.tokenizer.encode(to_input(x[i : i + batch])).half().numpy() for i in range(0, len(x), batch)]
+                np.save(self.place(path), np.concatenate(z))
+        self.codes.append(torch.from_numpy(np.load(self.place(path))).float())
+
+    def join(self):
+        self.z = (torch.cat(self.codes) - self.mean[:, None, None]) / self.sd[:, None, None]
+        self.all_actions, self.episode = torch.cat(self.actions), np.concatenate(self.rows)
+        self.first = np.flatnonzero(np.r_[True, self.episode[1:] != self.episode[:-1]])
+        self.last = np.r_[self.first[1:], len(self.episode)]
+
+    def grow(self):
+        if self.waiting:
+            self.read(self.waiting.pop(0))
+            self.join()
+            return True
+        return False
+
+    def window_starts(self, length):
+        """Every index at which a window of `length` frames stays inside one episode."""
+        return np.concatenate([np.arange(a, b - length + 1) for a, b in zip(self.first, self.last) if b - a >= length])

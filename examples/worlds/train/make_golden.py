@@ -21,10 +21,10 @@ import torch
 from safetensors.torch import save_file
 
 from dataset import Episodes, shrink
-from export import INDEX, SCHEDULER, TRANSFORMER, VAE, action_space, write_component, write_json
+from export import INDEX, SCHEDULER, action_space, write_component, write_json
 from model import Tokenizer, WorldTransformer, feature_width
 from pipeline import Pipeline
-from worlds import WORLDS
+from worlds import TOKENIZER, TRANSFORMER, WORLDS
 
 HERE = Path(__file__).parent.parent
 
@@ -43,7 +43,7 @@ def randomise(net, generator):
 
 def write_tiny(folder):
     g = torch.Generator().manual_seed(7)
-    vae = {**VAE, "widths": [8, 16, 24], "norm_groups": 4, "latent_channels": 4}
+    vae = {**TOKENIZER, "widths": [8, 16, 24], "norm_groups": 4, "latent_channels": 4}
     mean, sd = 0.3 * torch.randn(4, generator=g), 0.4 + torch.rand(4, generator=g)
     net = {**TRANSFORMER, "in_channels": 4, "width": 48, "layers": 2, "heads": 3, "mlp_width": 64, "noise_features": 16,
            "action_features": feature_width(WORLDS["pusht"]["actions"]), "window": 3}

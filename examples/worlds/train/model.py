@@ -173,7 +173,7 @@ class Block(nn.Module):
 class WorldTransformer(nn.Module):
     """Predicts the clean latent of each frame from its noisy one, the latent before it, and the frames before that."""
 
-    def __init__(self, in_channels=8, latent_size=8, patch_size=2, width=160, layers=6, heads=5, mlp_width=480,
+    def __init__(self, in_channels=8, latent_size=8, patch_size=2, width=160, layers=4, heads=5, mlp_width=480,
                  action_features=19, noise_features=128, rope_base=1000.0, window=16, **_):
         super().__init__()
         self.patch, self.size, self.channels = patch_size, latent_size, in_channels

@@ -12,14 +12,14 @@ import numpy as np
 import torch
 
 from dataset import cache_dir
-from latents import load_latents
+from latents import Latents
 from model import WorldTransformer, action_features, feature_width
 from training import Run, rate, setup
-from worlds import WORLDS
+from worlds import TRANSFORMER, WORLDS
 
 PEAK, SHIFT, START_FRAMES = 1e-3, 3.0, 4
 # (share of the steps, frames of a window, windows a step): short windows first, they teach the same at less cost
-PHASES = ((0.0, 5, 20), (0.55, 9, 10))
+PHASES = ((0.0, 5, 12), (0.6, 9, 8))
 
 
 def phase_of(step, steps):
@@ -88,7 +88,7 @@ def main():
     world = WORLDS[args.world]
     steps = args.steps or world["dynamics_steps"]
     rng = setup(world["seed"] + 100)
-    net = WorldTransformer(action_features=feature_width(world["actions"]))
+    net = WorldTransformer(**TRANSFORMER, action_features=feature_width(world["actions"]))
     decayed = [p for p in net.parameters() if p.ndim > 1]
     optimizer = torch.optim.AdamW([{"params": decayed, "weight_decay": 0.01},
                                    {"params": [p for p in net.parameters() if p.ndim <= 1], "weight_decay": 0.0}],
@@ -96,19 +96,19 @@ def main():
     run = Run(cache_dir(args.world) / "dynamics.pt", net, optimizer, rng)
     if run.step >= steps:
         return
-    data, z, _, _ = load_latents(args.world)
-    actions = torch.from_numpy(data.actions)
+    data = Latents(args.world)
     started, total, frames = time.time(), 0.0, 0
     while run.step < steps:
         length, batch = phase_of(run.step, steps)
-        if length != frames:
+        grown = run.step % 60 == 30 and data.grow()                        # encode more of the data now and then
+        if length != frames or grown:
             frames, starts, mask = length, data.window_starts(length), pair_mask(length - 1, length - 1)
-            net.window = run.average.window = length - 1
+            net.window = length - 1
         for group in optimizer.param_groups:
-            group["lr"] = rate(run.step, steps, PEAK, cooldown=0.5)
+            group["lr"] = rate(run.step, steps, PEAK, cooldown=0.35)
         index, known = sample_windows(data, starts, frames, batch, rng)
-        features = action_features(actions[np.maximum(index - 1, 0)], world["actions"], torch.from_numpy(known))
-        loss = loss_of(net, z[index], features, mask)
+        features = action_features(data.all_actions[np.maximum(index - 1, 0)], world["actions"], torch.from_numpy(known))
+        loss = loss_of(net, data.z[index], features, mask)
         optimizer.zero_grad(set_to_none=True)
         loss.backward()
         torch.nn.utils.clip_grad_norm_(net.parameters(), 1.0)
@@ -116,7 +116,7 @@ def main():
         total += loss.item()
         run.advance()
         if run.step % 100 == 0:
-            run.log.append({"step": run.step, "frames": frames, "loss": round(total / 100, 4),
+            run.log.append({"step": run.step, "frames": frames, "data": len(data.z), "loss": round(total / 100, 4),
                             "s": round(time.time() - started)})
             print(run.log[-1], flush=True)
             total = 0.0

@@ -13,7 +13,7 @@ import torch
 from dataset import Episodes, cache_dir
 from model import Tokenizer
 from training import Run, rate, setup
-from worlds import WORLDS
+from worlds import TOKENIZER, WORLDS
 
 BATCH, PEAK, NOISE = 16, 1.5e-3, 0.08
 
@@ -53,7 +53,7 @@ def main():
     world = WORLDS[args.world]
     steps = args.steps or world["tokenizer_steps"]
     rng = setup(world["seed"])
-    net = Tokenizer()
+    net = Tokenizer(**TOKENIZER)
     optimizer = torch.optim.AdamW(net.parameters(), lr=PEAK, betas=(0.9, 0.99), weight_decay=1e-4)
     run = Run(cache_dir(args.world) / "tokenizer.pt", net, optimizer, rng, decay=0.995)
     if run.step >= steps:

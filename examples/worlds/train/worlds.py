@@ -1,4 +1,11 @@
-"""What differs between the two worlds: their actions, and how long each is trained."""
+"""The architecture that the worlds share, as their config.json say it, and what differs: actions, seeds, steps."""
+
+TOKENIZER = {"_class_name": "OrreryTokenizer", "sample_size": 64, "latent_size": 8, "latent_channels": 8,
+             "widths": [32, 64, 128], "encoder_blocks": [1, 1, 2], "decoder_blocks": [1, 2, 2], "norm_groups": 8,
+             "norm_eps": 1e-5}
+TRANSFORMER = {"_class_name": "OrreryWorldTransformer", "in_channels": 8, "latent_size": 8, "patch_size": 2,
+               "width": 160, "layers": 4, "heads": 5, "mlp_width": 480, "noise_features": 128, "rope_base": 1000.0,
+               "norm_eps": 1e-6, "prediction_type": "sample"}
 
 WORLDS = {
     "pusht": {
@@ -12,7 +19,7 @@ WORLDS = {
             "frequencies": 5,
         },
         "seed": 11,
-        "tokenizer_steps": 1400,
+        "tokenizer_steps": 1200,
         "dynamics_steps": 8000,
     },
     "doom": {
@@ -25,7 +32,7 @@ WORLDS = {
             "rate_hz": 8.75,
         },
         "seed": 12,
-        "tokenizer_steps": 1600,
+        "tokenizer_steps": 1300,
         "dynamics_steps": 8000,
     },
 }
