@@ -37,10 +37,16 @@ struct CodecSpec {
 /// The per-channel affine map between the network's latents and the space in which dynamics works: (z − mean) / std · scale.
 /// Both vectors are empty where there is none. Shape [C], or [C, frames] where the original keeps one value for each latent
 /// frame of its window.
-struct LatentNormalization {
+struct ORRERY_API LatentNormalization {
   at::Tensor mean;
   at::Tensor std;
   double scale = 1;
+
+  /// Raw latents float [B,C,t,h,w] → dynamics space. `first_frame` says which latent frame of the clip the first one is; it
+  /// counts only where the values differ by frame. Throws Error(kArgument) when there are none for so late a frame.
+  at::Tensor apply(const at::Tensor& latent, int64_t first_frame = 0) const;
+  /// Dynamics space → raw latents; the inverse of apply().
+  at::Tensor undo(const at::Tensor& latent, int64_t first_frame = 0) const;
 };
 
 /// What a causal network remembers between two chunks of one clip: the tails that its layers read, by slot. Copying it forks
