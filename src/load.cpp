@@ -1,0 +1,180 @@
+#include "orrery/load.h"
+
+#include <ATen/Context.h>
+
+#include <array>
+
+#include "cpu_features.h"
+#include "guarded.h"
+#include "models/registry.h"
+#include "orrery/error.h"
+#include "orrery/log.h"
+#include "orrery/weights.h"
+
+namespace orrery {
+namespace {
+
+namespace fs = std::filesystem;
+
+constexpr const char* kDiffusers = "diffusers";
+constexpr const char* kOriginal = "original";
+
+const models::Entry* known_class(const std::string& class_name) {
+  for (const models::Entry& entry : models::entries())
+    if (entry.class_name == class_name) return &entry;
+  return nullptr;
+}
+
+// What a class does in a pipeline, which is the name a lone component answers to.
+std::string role_of(const std::string& class_name) {
+  const models::Entry* entry = known_class(class_name);
+  return entry ? entry->role : "";
+}
+
+// diffusers writes `_class_name`, transformers `architectures`.
+std::string class_of(const Config& config) {
+  if (const auto name = config.find<std::string>("_class_name")) return *name;
+  const auto architectures = config.get<std::vector<std::string>>("architectures", {});
+  return architectures.empty() ? "" : architectures.front();
+}
+
+// Only configs that name an original repository's module carry `_library`.
+ComponentDescription configured(std::string name, const Config& config, const fs::path& path) {
+  const std::string dialect = config.has("_library") ? kOriginal : kDiffusers;
+  return {std::move(name), class_of(config), config.with("_dialect", dialect), path, dialect};
+}
+
+ComponentDescription recognised(const fs::path& path) {
+  const Weights weights = Weights::open(path);
+  for (const models::Describer describe : models::describers())
+    if (const auto config = describe(weights)) {
+      const std::string class_name = class_of(*config), dialect = config->get<std::string>("_dialect", kOriginal);
+      return {role_of(class_name), class_name, config->with("_dialect", dialect), path, dialect};
+    }
+  return {"", "", Config(), path, kOriginal};
+}
+
+ComponentDescription described_part(const fs::path& folder, const std::string& name, const std::string& class_name) {
+  constexpr std::array kConfigs = {"config.json", "scheduler_config.json", "tokenizer_config.json", "preprocessor_config.json"};
+  for (const char* file : kConfigs) {
+    if (!fs::exists(folder / file)) continue;
+    ComponentDescription part = configured(name, Config::load(folder / file), folder);
+    if (!class_name.empty()) part.class_name = class_name;  // the pipeline's word counts, as in diffusers
+    if (file != kConfigs.front()) part.path = file == kConfigs[2] ? folder : fs::path();
+    return part;
+  }
+  return {name, class_name, Config(), folder, kDiffusers};
+}
+
+ModelDescription describe_pipeline(const fs::path& folder) {
+  const Config index = Config::load(folder / "model_index.json");
+  ModelDescription model{"pipeline", index.get<std::string>("_class_name", ""), folder, {}};
+  for (const std::string& name : index.keys()) {
+    // Parts that a pipeline can do without stand there as [null, null] and have no folder.
+    if (name.starts_with('_') || !index.is_array(name) || !fs::is_directory(folder / name)) continue;
+    const auto library_and_class = index.require<std::vector<std::string>>(name);
+    model.components.push_back(described_part(folder / name, name, library_and_class.empty() ? "" : library_and_class.back()));
+  }
+  if (model.components.empty())
+    throw Error(ErrorKind::kConfig, {.place = (folder / "model_index.json").string(),
+                                     .what = "names no part that lies in this folder",
+                                     .hint = "is the download complete?"});
+  return model;
+}
+
+ModelDescription describe_component(const fs::path& folder) {
+  if (fs::exists(folder / "config.json")) {
+    const Config config = Config::load(folder / "config.json");
+    // Some original repositories hold a config.json that says nothing of the network.
+    if (const std::string class_name = class_of(config); !class_name.empty())
+      return {"component", "", folder, {configured(role_of(class_name), config, folder)}};
+  }
+  return {"component", "", folder, {recognised(folder)}};
+}
+
+ModelDescription describe_file(const fs::path& file) {
+  const std::string name = file.filename().string();
+  // The weights of a diffusers folder, named directly: the config beside them is theirs.
+  if (name.starts_with("diffusion_pytorch_model") && fs::exists(file.parent_path() / "config.json")) {
+    const Config config = Config::load(file.parent_path() / "config.json");
+    return {"file", "", file, {configured(role_of(class_of(config)), config, file)}};
+  }
+  return {"file", "", file, {recognised(file)}};
+}
+
+fs::path local_place(const std::string& path) {
+  if (fs::exists(path)) return path;
+  throw Error(ErrorKind::kArgument, {.place = path,
+                                     .what = "does not exist",
+                                     .expected = "a model folder, a checkpoint file, or a hub id org/name[@revision][:subfolder]"});
+}
+
+void check_arithmetic(const LoadOptions& options) {
+  if (options.device.is_cuda() && !at::hasCUDA())
+    throw Error(ErrorKind::kDevice,
+                {.place = "device", .what = "no CUDA device can be used here", .expected = "cpu", .got = options.device.str()});
+  if (options.device.is_cpu() && !cpu_computes_fast_in(options.dtype))
+    throw Error(ErrorKind::kUnsupported,
+                {.place = std::string("dtype ") + (options.dtype == at::kHalf ? "float16" : "bfloat16"),
+                 .what = "this processor has no fast arithmetic for it",
+                 .hint = "use float32; weights stored in half precision are read as they are and widened where they are used"});
+}
+
+std::string list_of(const std::vector<std::string>& names) {
+  constexpr size_t kListed = 5;
+  std::string text;
+  for (size_t i = 0; i < std::min(names.size(), kListed); ++i) text += (i ? ", " : "") + names[i];
+  return names.size() > kListed ? text + " and " + std::to_string(names.size() - kListed) + " more" : text;
+}
+
+const ComponentDescription& find_component(const ModelDescription& model, const std::string& name) {
+  std::string there;
+  for (const ComponentDescription& part : model.components) {
+    if (part.name == name) return part;
+    const std::string what = part.name.empty() ? "something unknown" : part.name;
+    there += (there.empty() ? "" : ", ") + what + (part.class_name.empty() ? "" : " (" + part.class_name + ")");
+  }
+  const ComponentDescription& first = model.components.front();
+  if (model.kind != "pipeline" && first.name.empty()) {
+    if (!first.class_name.empty()) models::entry_of(first.class_name, model.path.string());
+    throw Error(ErrorKind::kWeights, {.place = model.path.string(),
+                                      .what = "the tensors are those of no model that orrery knows",
+                                      .expected = "a " + name,
+                                      .hint = "`orrery inspect` lists them; a config.json with `_class_name` beside them decides"});
+  }
+  throw Error(ErrorKind::kArgument,
+              {.place = model.path.string(), .what = "holds no such component", .expected = name, .got = there});
+}
+
+}  // namespace
+
+ModelDescription describe_model(const std::string& path, const WorkOptions&) {
+  return guarded(path, [&]() -> ModelDescription {
+    const fs::path place = local_place(path);
+    if (!fs::is_directory(place)) return describe_file(place);
+    return fs::exists(place / "model_index.json") ? describe_pipeline(place) : describe_component(place);
+  });
+}
+
+std::unique_ptr<Component> load_component(const ComponentDescription& description, const LoadOptions& options) {
+  const std::string place = description.path.string();
+  return guarded(place, [&] {
+    check_arithmetic(options);
+    const models::Entry& entry = models::entry_of(description.class_name, place);
+    const Weights weights = Weights::open(description.path).to(options.dtype, options.device);
+    std::unique_ptr<Component> component = entry.build(description.config, weights);
+    if (const auto unused = weights.unused(); !unused.empty())
+      log(LogLevel::kWarning, place + ": " + std::to_string(unused.size()) + " tensors are not those of " + description.class_name +
+                                  " and were left out: " + list_of(unused));
+    if (const auto unread = description.config.unread(); !unread.empty())
+      log(LogLevel::kInfo, description.config.place() + ": keys that orrery does not read: " + list_of(unread));
+    return component;
+  });
+}
+
+std::unique_ptr<Component> load_component(const std::string& path, const std::string& name, const LoadOptions& options) {
+  const ModelDescription model = describe_model(path, options.work);
+  return load_component(find_component(model, name), options);
+}
+
+}  // namespace orrery
