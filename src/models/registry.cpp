@@ -1,18 +1,25 @@
 #include "models/registry.h"
 
+#include "models/cosmos/tokenizer.h"
 #include "orrery/error.h"
 
 namespace orrery::models {
 
 // One line a class. A family's name appears in its own folder and here, nowhere else.
 const std::vector<Entry>& entries() {
-  static const std::vector<Entry> table = {};
+  static const std::vector<Entry> table = {
+      {"AutoencoderKLCosmos", "vae", build_cosmos_autoencoder},
+      {"CausalContinuousVideoTokenizer", "vae", build_cosmos_autoencoder},
+      {"CausalDiscreteVideoTokenizer", "vae", build_cosmos_autoencoder},
+      {"ContinuousImageTokenizer", "vae", build_cosmos_autoencoder},
+      {"DiscreteImageTokenizer", "vae", build_cosmos_autoencoder},
+  };
   return table;
 }
 
 // The first that recognises a checkpoint wins, so the most specific stand first.
 const std::vector<Describer>& describers() {
-  static const std::vector<Describer> table = {};
+  static const std::vector<Describer> table = {describe_cosmos_tokenizer};
   return table;
 }
 
