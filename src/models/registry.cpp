@@ -1,6 +1,8 @@
 #include "models/registry.h"
 
 #include "models/cosmos/tokenizer.h"
+#include "models/tiny/taehv.h"
+#include "models/tiny/taesd.h"
 #include "orrery/error.h"
 
 namespace orrery::models {
@@ -13,13 +15,16 @@ const std::vector<Entry>& entries() {
       {"CausalDiscreteVideoTokenizer", "vae", build_cosmos_autoencoder},
       {"ContinuousImageTokenizer", "vae", build_cosmos_autoencoder},
       {"DiscreteImageTokenizer", "vae", build_cosmos_autoencoder},
+      {"AutoencoderTiny", "vae", build_autoencoder_tiny},
+      {"TAEHV", "vae", build_taehv},
+      {"TAESD", "vae", build_taesd},
   };
   return table;
 }
 
 // The first that recognises a checkpoint wins, so the most specific stand first.
 const std::vector<Describer>& describers() {
-  static const std::vector<Describer> table = {describe_cosmos_tokenizer};
+  static const std::vector<Describer> table = {describe_cosmos_tokenizer, describe_taehv, describe_taesd};
   return table;
 }
 

@@ -19,6 +19,8 @@ std::shared_ptr<const TensorSource> open_sharded(const std::filesystem::path& in
 std::shared_ptr<const TensorSource> open_file(const std::filesystem::path& path);
 /// The weights file of a component folder, under its usual names.
 std::filesystem::path find_weights(const std::filesystem::path& folder);
+/// A folder with one tokenizer in two files, *encoder and *decoder, as one source; null where the folder holds no such pair.
+std::shared_ptr<const TensorSource> open_halves(const std::filesystem::path& folder);
 /// Tensors in memory.
 std::shared_ptr<const TensorSource> in_memory(TensorMap tensors, std::string place);
 

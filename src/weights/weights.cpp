@@ -57,8 +57,10 @@ Weights::Weights(std::shared_ptr<const TensorSource> source) : shared_(std::make
 
 Weights Weights::open(const std::filesystem::path& path) {
   std::error_code ignored;
-  const auto file = std::filesystem::is_directory(path, ignored) ? weights_detail::find_weights(path) : path;
-  Weights weights(weights_detail::open_file(file));
+  const bool folder = std::filesystem::is_directory(path, ignored);
+  auto source = folder ? weights_detail::open_halves(path) : nullptr;
+  if (!source) source = weights_detail::open_file(folder ? weights_detail::find_weights(path) : path);
+  Weights weights(std::move(source));
   std::vector<std::string> names;
   for (const auto& [name, info] : weights.shared_->source->infos()) names.push_back(name);
   weights.shared_->wrappers = weights_detail::find_wrappers(names);
