@@ -1,5 +1,9 @@
 # Everything foreign the library stands on, each as one target.
 include(OrreryLibTorch)
+if(ORRERY_LIBTORCH_PROBLEM)
+  message(FATAL_ERROR "${ORRERY_LIBTORCH_PROBLEM}")
+endif()
+message(STATUS "LibTorch ${ORRERY_TORCH_VERSION}: ${ORRERY_TORCH_LIBRARY_DIR}")
 
 find_package(PkgConfig REQUIRED)
 pkg_check_modules(FFMPEG REQUIRED IMPORTED_TARGET libavformat libavcodec libavutil libswscale)

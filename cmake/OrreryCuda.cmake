@@ -1,0 +1,30 @@
+# ORRERY_CUDA: AUTO builds kernels/cuda where a CUDA toolkit is found, ON insists on one, OFF does not look.
+# The kernels are a library of their own, liborrery_cuda.so, which the core loads when there is a GPU: the core itself links
+# nothing of CUDA.
+set(ORRERY_CUDA AUTO CACHE STRING "Build the CUDA kernels: AUTO, ON or OFF")
+set_property(CACHE ORRERY_CUDA PROPERTY STRINGS AUTO ON OFF)
+
+file(GLOB_RECURSE orrery_cuda_sources CONFIGURE_DEPENDS ${CMAKE_CURRENT_SOURCE_DIR}/kernels/cuda/*.cu)
+if(ORRERY_CUDA STREQUAL "OFF")
+  message(STATUS "CUDA kernels: switched off")
+  return()
+endif()
+include(CheckLanguage)
+check_language(CUDA)
+if(NOT CMAKE_CUDA_COMPILER)
+  if(NOT ORRERY_CUDA STREQUAL "AUTO")
+    message(FATAL_ERROR "ORRERY_CUDA is ON and no CUDA compiler was found; set CMAKE_CUDA_COMPILER to nvcc's path")
+  endif()
+  message(STATUS "CUDA kernels: not built, no CUDA compiler was found")
+elseif(NOT orrery_cuda_sources)
+  message(STATUS "CUDA kernels: ${CMAKE_CUDA_COMPILER} is there, and this version has no CUDA kernel yet")
+else()
+  message(STATUS "CUDA kernels: built with ${CMAKE_CUDA_COMPILER}")
+  enable_language(CUDA)
+  add_library(orrery_cuda SHARED ${orrery_cuda_sources})
+  target_include_directories(orrery_cuda PRIVATE ${CMAKE_CURRENT_SOURCE_DIR})
+  target_compile_features(orrery_cuda PRIVATE cuda_std_20)
+  set_target_properties(orrery_cuda PROPERTIES
+    VERSION ${PROJECT_VERSION} SOVERSION ${PROJECT_VERSION_MAJOR}.${PROJECT_VERSION_MINOR}
+    CXX_VISIBILITY_PRESET hidden CUDA_VISIBILITY_PRESET hidden)
+endif()
