@@ -25,6 +25,7 @@ struct CodecSpec {
   int64_t window_frames = 0;     ///< pixel frames that the original codes from a fresh start each; 0: any number
   bool pads_time = false;        ///< any T is allowed: the network itself repeats the last frame as its reference does
 
+  /// Whether the latents are indices into a vocabulary.
   bool discrete() const { return vocabulary > 0; }
   /// Latent frames of `frames` pixel frames. Throws Error(kArgument) naming the nearest counts that fit.
   int64_t latent_frames(int64_t frames) const;

@@ -36,6 +36,7 @@ class ORRERY_API Error : public std::runtime_error {
  public:
   Error(ErrorKind kind, ErrorDetail detail);
 
+  /// What to branch on, and the parts of the message.
   ErrorKind kind() const noexcept { return kind_; }
   const ErrorDetail& detail() const noexcept { return detail_; }
 

@@ -39,6 +39,7 @@ class ORRERY_API Tokenizer {
   static Tokenizer from_pretrained(const std::string& path, const LoadOptions& options = {});
   explicit Tokenizer(std::shared_ptr<const Autoencoder> autoencoder);
 
+  /// The frame arithmetic, the reference's class name, and the networks themselves.
   const CodecSpec& spec() const { return autoencoder_->spec(); }
   std::string class_name() const { return autoencoder_->class_name(); }
   const Autoencoder& autoencoder() const { return *autoencoder_; }

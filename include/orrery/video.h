@@ -15,6 +15,7 @@ struct Video {
   at::Tensor frames;  ///< uint8 [T,H,W,3], RGB, contiguous, on the CPU
   double fps = 0;     ///< frames a second; 0 for a single picture
 
+  /// T, H and W; a Video without frames has T = 0 and no H and W.
   int64_t num_frames() const { return frames.defined() ? frames.size(0) : 0; }
   int64_t height() const { return frames.size(1); }
   int64_t width() const { return frames.size(2); }

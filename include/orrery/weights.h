@@ -95,6 +95,7 @@ class ORRERY_API Weights {
     std::vector<std::string> missing;
     std::vector<std::string> misshapen;  ///< "name: expected [..], got [..]"
   };
+  /// This view, which fills `report` from now on.
   Weights collecting(std::shared_ptr<Report> report) const;
 
  private:
