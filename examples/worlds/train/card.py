@@ -52,7 +52,12 @@ def main():
     ap.add_argument("world", choices=TEXT)
     world = ap.parse_args().world
     folder = Path(__file__).parent.parent / world
-    e, net = read_json(folder / "evaluation.json"), read_json(folder / "transformer" / "config.json")
+    net, title = read_json(folder / "transformer" / "config.json"), TEXT[world][0]
+    if not (folder / "evaluation.json").exists():
+        (folder / "README.md").write_text(f"# {title}\n\n{TEXT[world][1]}\n\n**Not trained yet**: the transformer has had {net['trained_steps']} steps, "
+                                          "and nothing was measured. The folder shows the layout; see `../train/README.md`.\n")
+        return
+    e = read_json(folder / "evaluation.json")
     sched, r = read_json(folder / "scheduler" / "scheduler_config.json"), e["rollouts"]
     title, about, scripted = TEXT[world]
     rows = "\n".join(

@@ -7,6 +7,7 @@ import argparse
 import json
 from pathlib import Path
 
+import imageio.v2 as imageio
 import numpy as np
 import torch
 from PIL import Image
@@ -66,9 +67,11 @@ def write_sample(world, folder, frames=64, skip=0):
     clip = data.frames[f : f + frames + 1]
     Image.fromarray(clip[0]).save(folder / "first_frame.png")
     Image.fromarray(np.concatenate(list(clip[1:]), 1)).save(folder / "real_frames.png")
+    imageio.mimwrite(folder / "real.mp4", list(clip[1:]), fps=round(WORLDS[world]["actions"]["rate_hz"]), codec="libx264",
+                     macro_block_size=16, output_params=["-crf", "8"])
     np.save(folder / "actions.npy", data.actions[f : f + frames])
     write_json(folder / "sample.json", {"episode": int(data.episode[f]), "split": "test", "frames": frames,
-                                        "real_frames": f"{frames} frames of 64x64 side by side, after each action"})
+                                        "real_frames": "64x64 each, side by side, the frame after each action; real.mp4 shows the same"})
 
 
 def main():

@@ -9,7 +9,7 @@ from model import Tokenizer
 from train_tokenizer import to_input
 from worlds import TOKENIZER
 
-FIRST_SHARDS = 6                                                           # mean and deviation are those of these
+FIRST_SHARDS = 2                                                           # mean and deviation are those of these
 
 
 def load_tokenizer(world):

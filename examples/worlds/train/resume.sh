@@ -10,9 +10,9 @@ cd "$here" || exit 1
 for world in pusht doom; do
   mkdir -p "$root/$world"
   # The lock is held by the training itself, so it goes when the training does. Where Linux groups processes by
-  # session, `nice` counts inside the group only, so the group is made nice too.
+  # session, `nice` counts inside the group only, so the group gives way too, though not quite as much.
   nohup setsid nice -n 19 flock -w 30 "$root/$world/lock" sh -c \
-    "[ ! -w /proc/self/autogroup ] || echo 19 >/proc/self/autogroup; \
+    "[ ! -w /proc/self/autogroup ] || echo 5 >/proc/self/autogroup; \
      '$python' collect_$world.py && '$python' train_tokenizer.py $world && '$python' train_dynamics.py $world" \
     >>"$root/$world/train.log" 2>&1 </dev/null &
 done

@@ -17,7 +17,7 @@ def setup(seed, threads=1):
     return np.random.default_rng(seed)
 
 
-def rate(step, total, peak, warmup=200, cooldown=1.0, floor=0.02):
+def rate(step, total, peak, warmup=100, cooldown=1.0, floor=0.02):
     """Warm-up, constant, then a cosine over the last `cooldown` share of the steps down to floor * peak."""
     if step < warmup:
         return peak * (step + 1) / warmup
