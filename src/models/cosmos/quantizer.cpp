@@ -41,8 +41,9 @@ at::Tensor FSQuantizer::indices_to_codes(const at::Tensor& indices) const {
   if (wide.numel() > 0) {
     const int64_t least = wide.min().item<int64_t>(), most = wide.max().item<int64_t>();
     if (least < 0 || most >= vocabulary_) {
-      throw Error(ErrorKind::kArgument, {"indices", "are not all in the vocabulary", "0 to " + std::to_string(vocabulary_ - 1),
-                                         std::to_string(least < 0 ? least : most), ""});
+      throw Error(ErrorKind::kArgument,
+                  {"indices", "are not all in the vocabulary", "0 to " + std::to_string(vocabulary_ - 1),
+                   std::to_string(least < 0 ? least : most), ""});
     }
   }
   const at::Tensor digits = wide.div(basis_, "floor").remainder(level_);

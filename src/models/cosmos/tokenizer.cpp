@@ -42,7 +42,9 @@ int64_t fitting(int64_t frames, int64_t stride, bool first) {
 }
 
 /// [t,B,h,w,C] → [B,C,t,h,w].
-at::Tensor channels_first(const at::Tensor& x) { return x.permute({1, 4, 0, 2, 3}).contiguous(); }
+at::Tensor channels_first(const at::Tensor& x) {
+  return x.permute({1, 4, 0, 2, 3}).contiguous();
+}
 
 }  // namespace
 
@@ -65,8 +67,8 @@ CosmosAutoencoder::CosmosAutoencoder(const Config& config, const Weights& weight
   const bool encoder = weights.has_prefix("encoder"), decoder = weights.has_prefix("decoder");
   if (encoder || !decoder) {  // a file with neither says what it lacks by its first tensor
     encoder_.emplace(weights.sub("encoder"), plan_.encoder, names, encoder_slots_);
-    quant_conv_.emplace(weights.sub("quant_conv" + names.conv), image, plan_.encoder.z_channels, plan_.moments, CosmosKernel{},
-                        encoder_slots_);
+    quant_conv_.emplace(weights.sub("quant_conv" + names.conv), image, plan_.encoder.z_channels, plan_.moments,
+                        CosmosKernel{}, encoder_slots_);
   }
   if (decoder || !encoder) {
     post_quant_conv_.emplace(weights.sub("post_quant_conv" + names.conv), image, plan_.latent_channels,
@@ -85,7 +87,8 @@ void CosmosAutoencoder::require_half(bool present, const char* half) const {
 Encoded CosmosAutoencoder::moments_to_latent(const at::Tensor& moments) const {
   if (quantizer_) {
     const at::Tensor codes = quantizer_->quantize(moments);
-    return {channels_first(codes.to(moments.scalar_type())), quantizer_->codes_to_indices(codes).transpose(0, 1).contiguous()};
+    return {channels_first(codes.to(moments.scalar_type())),
+            quantizer_->codes_to_indices(codes).transpose(0, 1).contiguous()};
   }
   // The mode of the posterior: its mean, the first half of the moments of a VAE; an AE has nothing else.
   return {channels_first(plan_.variational ? moments.slice(-1, 0, moments.size(-1) / 2) : moments), {}};
@@ -95,9 +98,9 @@ Encoded CosmosAutoencoder::encode_chunk(const at::Tensor& sample, CodecCache& ca
   const c10::InferenceMode guard;
   require_half(has_encoder(), "encoder");
   if (sample.dim() != 5 || sample.size(1) != plan_.encoder.image_channels) {
-    throw Error(ErrorKind::kArgument, {"sample", "has the wrong shape",
-                                       "[B," + std::to_string(plan_.encoder.image_channels) + ",T,H,W]",
-                                       std::to_string(sample.dim()) + " dimensions", ""});
+    throw Error(ErrorKind::kArgument,
+                {"sample", "has the wrong shape", "[B," + std::to_string(plan_.encoder.image_channels) + ",T,H,W]",
+                 std::to_string(sample.dim()) + " dimensions", ""});
   }
   spec_.check_size(sample.size(3), sample.size(4));
   at::Tensor pixels = sample.to(device_, dtype_);
@@ -108,8 +111,9 @@ Encoded CosmosAutoencoder::encode_chunk(const at::Tensor& sample, CodecCache& ca
   int64_t frames = plan_.image() ? given : fitting(given, stride, first);
   if (whole_clip && !last) frames = 0;
   if (last && frames < given) {
-    throw Error(ErrorKind::kArgument, {"sample", "has frames left over", "1 + a multiple of " + std::to_string(stride) + " frames",
-                                       std::to_string(cache.position + given), ""});
+    throw Error(ErrorKind::kArgument,
+                {"sample", "has frames left over", "1 + a multiple of " + std::to_string(stride) + " frames",
+                 std::to_string(cache.position + given), ""});
   }
   cache.pending = frames < given ? pixels.slice(2, frames).clone() : at::Tensor();
   if (frames == 0) {
@@ -128,9 +132,11 @@ at::Tensor CosmosAutoencoder::decode_chunk(const at::Tensor& latent, CodecCache&
   const c10::InferenceMode guard;
   require_half(has_decoder(), "decoder");
   if (latent.dim() != 5 || latent.size(1) != plan_.latent_channels) {
-    throw Error(ErrorKind::kArgument, {"latent", "has the wrong shape", "[B," + std::to_string(plan_.latent_channels) + ",t,h,w]",
-                                       latent.dim() == 5 ? std::to_string(latent.size(1)) + " channels"
-                                                         : std::to_string(latent.dim()) + " dimensions", ""});
+    throw Error(
+        ErrorKind::kArgument,
+        {"latent", "has the wrong shape", "[B," + std::to_string(plan_.latent_channels) + ",t,h,w]",
+         latent.dim() == 5 ? std::to_string(latent.size(1)) + " channels" : std::to_string(latent.dim()) + " dimensions",
+         ""});
   }
   at::Tensor codes = latent.to(device_, dtype_);
   if (cache.pending.defined()) codes = at::cat({cache.pending, codes}, 2);
@@ -139,7 +145,8 @@ at::Tensor CosmosAutoencoder::decode_chunk(const at::Tensor& latent, CodecCache&
   const int64_t frames = wait ? 0 : codes.size(2);
   if (frames == 0) {
     const int64_t stride = plan_.decoder.space_stride();
-    return at::empty({codes.size(0), plan_.decoder.image_channels, 0, codes.size(3) * stride, codes.size(4) * stride}, codes.options());
+    return at::empty({codes.size(0), plan_.decoder.image_channels, 0, codes.size(3) * stride, codes.size(4) * stride},
+                     codes.options());
   }
   cache.slots.resize(decoder_slots_.count());
   CosmosPass pass{cache, cache.position == 0, last};

@@ -11,8 +11,8 @@
 
 namespace orrery::models {
 
-/// Every Cosmos tokenizer, 0.1 and 1.0: CI, CV, DI, DV at all their compressions, from the original's files (whole, encoder or
-/// decoder alone) and from diffusers' AutoencoderKLCosmos folders. class_name() is the reference's class.
+/// Every Cosmos tokenizer, 0.1 and 1.0: CI, CV, DI, DV at all their compressions, from the original's files (whole, encoder
+/// or decoder alone) and from diffusers' AutoencoderKLCosmos folders. class_name() is the reference's class.
 class CosmosAutoencoder : public Autoencoder {
  public:
   CosmosAutoencoder(const Config& config, const Weights& weights);

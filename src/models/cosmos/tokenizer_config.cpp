@@ -11,7 +11,8 @@ namespace orrery::models {
 namespace {
 
 [[noreturn]] void refuse(const Config& config, const std::string& key, const std::string& expected, const std::string& got) {
-  throw Error(ErrorKind::kConfig, {config.place() + ": " + key, "has a value the network cannot be built from", expected, got, ""});
+  throw Error(ErrorKind::kConfig,
+              {config.place() + ": " + key, "has a value the network cannot be built from", expected, got, ""});
 }
 
 int64_t require_positive(const Config& config, const std::string& key, int64_t value) {
@@ -19,7 +20,9 @@ int64_t require_positive(const Config& config, const std::string& key, int64_t v
   return value;
 }
 
-int64_t log2_of(int64_t value) { return std::bit_width(static_cast<uint64_t>(value)) - 1; }
+int64_t log2_of(int64_t value) {
+  return std::bit_width(static_cast<uint64_t>(value)) - 1;
+}
 
 bool contains(const std::vector<int64_t>& values, int64_t value) {
   return std::find(values.begin(), values.end(), value) != values.end();
@@ -114,11 +117,13 @@ std::vector<int64_t> read_widths(const Config& config, const std::string& key, s
 void plan_quantizer(CosmosTokenizerPlan& plan, const Config& config) {
   const std::string quantizer = config.get<std::string>("quantizer", "RESFSQ");
   if (quantizer != "FSQ") {
-    throw Error(ErrorKind::kUnsupported, {config.place() + ": quantizer", "is one that no released tokenizer has", "FSQ", quantizer, ""});
+    throw Error(ErrorKind::kUnsupported,
+                {config.place() + ": quantizer", "is one that no released tokenizer has", "FSQ", quantizer, ""});
   }
   plan.fsq = config.require<std::vector<int64_t>>("levels");
   if (static_cast<int64_t>(plan.fsq.size()) != plan.latent_channels) {
-    refuse(config, "levels", std::to_string(plan.latent_channels) + " numbers, as embedding_dim says", std::to_string(plan.fsq.size()));
+    refuse(config, "levels", std::to_string(plan.latent_channels) + " numbers, as embedding_dim says",
+           std::to_string(plan.fsq.size()));
   }
   int64_t vocabulary = 1;
   for (const int64_t levels : plan.fsq) {
@@ -142,9 +147,7 @@ CosmosTokenizerPlan plan_original(const Config& config, bool image, bool discret
   encoder.blocks = require_positive(config, "num_res_blocks", config.require<int64_t>("num_res_blocks"));
   decoder.blocks = encoder.blocks + 1;
   for (CosmosNetworkPlan* half : {&encoder, &decoder}) {
-    half->groups = image                                   ? 32
-                   : half->kind == CosmosKind::kFactorized ? 1
-                                                           : config.get<int64_t>("num_groups", 32);
+    half->groups = image ? 32 : half->kind == CosmosKind::kFactorized ? 1 : config.get<int64_t>("num_groups", 32);
     require_positive(config, "num_groups", half->groups);
   }
 
@@ -164,19 +167,22 @@ CosmosTokenizerPlan plan_original(const Config& config, bool image, bool discret
   steps.time -= log2_of(encoder.patch);
   const int64_t most = static_cast<int64_t>(std::min(mult.size(), decoder_mult.size()));
   if (encoder.kind != CosmosKind::kBase && (steps.space > most || (!image && steps.time > most))) {
-    refuse(config, "spatial_compression", "no more halvings than channels_mult has levels", std::to_string(std::max(steps.space, steps.time)));
+    refuse(config, "spatial_compression", "no more halvings than channels_mult has levels",
+           std::to_string(std::max(steps.space, steps.time)));
   }
   encoder.stem = channels;
   plan_encoder(encoder, scaled(mult, channels, false), steps, attention, resolution);
   decoder.stem = channels * decoder_mult.back();
-  plan_decoder(decoder, scaled(decoder_mult, channels, true), steps, attention, resolution, config.get<bool>("legacy_mode", false));
+  plan_decoder(decoder, scaled(decoder_mult, channels, true), steps, attention, resolution,
+               config.get<bool>("legacy_mode", false));
 
   const int64_t z = require_positive(config, "z_channels", config.require<int64_t>("z_channels"));
   const int64_t factor = require_positive(config, "z_factor", config.get<int64_t>("z_factor", 1));
   decoder.z_channels = z;
   if (discrete) {
     encoder.z_channels = image ? z : factor * z;
-    plan.moments = plan.latent_channels = require_positive(config, "embedding_dim", config.require<int64_t>("embedding_dim"));
+    plan.moments = plan.latent_channels =
+        require_positive(config, "embedding_dim", config.require<int64_t>("embedding_dim"));
     plan_quantizer(plan, config);
     return plan;
   }
@@ -225,8 +231,9 @@ CosmosTokenizerPlan plan_diffusers(const Config& config) {
   std::reverse(up.begin(), up.end());
   const std::vector<int64_t> attention = config.get<std::vector<int64_t>>("attention_resolutions", {32});
   const int64_t resolution = config.get<int64_t>("resolution", 1024);
-  Steps steps{log2_of(require_positive(config, "spatial_compression_ratio", config.get<int64_t>("spatial_compression_ratio", 8))),
-              log2_of(require_positive(config, "temporal_compression_ratio", config.get<int64_t>("temporal_compression_ratio", 8)))};
+  Steps steps{
+      log2_of(require_positive(config, "spatial_compression_ratio", config.get<int64_t>("spatial_compression_ratio", 8))),
+      log2_of(require_positive(config, "temporal_compression_ratio", config.get<int64_t>("temporal_compression_ratio", 8)))};
   steps.space -= log2_of(encoder.patch);
   steps.time -= log2_of(encoder.patch);
   encoder.stem = down.front();

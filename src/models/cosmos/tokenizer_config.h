@@ -25,11 +25,11 @@ struct CosmosNetworkPlan {
   CosmosKind kind = CosmosKind::kFactorized;
   int64_t image_channels = 3;
   int64_t patch = 1;
-  bool haar = false;        ///< patches are Haar wavelets; else rearranged pixels
-  int64_t stem = 0;         ///< width before the first level
-  int64_t z_channels = 0;   ///< channels at the latent end
-  int64_t groups = 1;       ///< of the norms
-  int64_t blocks = 0;       ///< residual blocks a level
+  bool haar = false;       ///< patches are Haar wavelets; else rearranged pixels
+  int64_t stem = 0;        ///< width before the first level
+  int64_t z_channels = 0;  ///< channels at the latent end
+  int64_t groups = 1;      ///< of the norms
+  int64_t blocks = 0;      ///< residual blocks a level
   std::vector<CosmosLevel> levels;
 
   int64_t patch_frames() const { return kind == CosmosKind::kFactorized ? patch : 1; }

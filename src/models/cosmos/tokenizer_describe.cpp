@@ -7,8 +7,8 @@
 #include "models/cosmos/tokenizer_config.h"
 #include "orrery/error.h"
 
-// What a Cosmos tokenizer's original file says about itself: its tensors' names and shapes, and, where those are the same for
-// several releases, the release's name in its path.
+// What a Cosmos tokenizer's original file says about itself: its tensors' names and shapes, and, where those are the same
+// for several releases, the release's name in its path.
 namespace orrery::models {
 namespace {
 
@@ -127,8 +127,9 @@ std::optional<Config> describe_cosmos_tokenizer(const Weights& weights) {
     space = 8;
   }
 
-  const int64_t channels = encoder.present ? encoder.stem : std::accumulate(widths.begin(), widths.end(), int64_t{0},
-                                                                            [](int64_t a, int64_t b) { return std::gcd(a, b); });
+  const int64_t channels = encoder.present ? encoder.stem
+                                           : std::accumulate(widths.begin(), widths.end(), int64_t{0},
+                                                             [](int64_t a, int64_t b) { return std::gcd(a, b); });
   for (int64_t& width : widths) width /= channels;
   std::vector<int64_t> attention;
   for (size_t i = 0; i < half.attention.size(); ++i) {
@@ -136,15 +137,20 @@ std::optional<Config> describe_cosmos_tokenizer(const Weights& weights) {
   }
   const int64_t z = decoder.present ? decoder.z : encoder.z;
   const int64_t factor = encoder.present && decoder.present ? std::max<int64_t>(encoder.z / z, 1) : 1;
-  const std::string name = std::string(image ? "" : "Causal") + (discrete ? "Discrete" : "Continuous") + (image ? "Image" : "Video");
-  const auto number = [](const char* key, int64_t value) { return std::string(",\"") + key + "\":" + std::to_string(value); };
+  const std::string name =
+      std::string(image ? "" : "Causal") + (discrete ? "Discrete" : "Continuous") + (image ? "Image" : "Video");
+  const auto number = [](const char* key, int64_t value) {
+    return std::string(",\"") + key + "\":" + std::to_string(value);
+  };
   std::string text = "{\"_class_name\":\"" + name + "Tokenizer\",\"_dialect\":\"original\",\"patch_method\":\"haar\"";
   text += number("patch_size", patch) + number("channels", channels) + number("num_res_blocks", half.blocks);
   text += number("resolution", 1024) + number("z_channels", z) + number("z_factor", factor) + number("num_groups", 1);
   text += number("spatial_compression", space) + number("temporal_compression", time);
   text += number(discrete ? "embedding_dim" : "latent_channels", latent);
   text += ",\"channels_mult\":" + json(widths) + ",\"attn_resolutions\":" + json(attention);
-  if (!image) text += factorized ? ",\"encoder\":\"FACTORIZED\",\"decoder\":\"FACTORIZED\"" : ",\"encoder\":\"BASE\",\"decoder\":\"BASE\"";
+  if (!image)
+    text +=
+        factorized ? ",\"encoder\":\"FACTORIZED\",\"decoder\":\"FACTORIZED\"" : ",\"encoder\":\"BASE\",\"decoder\":\"BASE\"";
   if (small_decoder) text += ",\"_library\":\"cosmos_tokenizer.networks\"";
   if (decoder.present && decoder.first_in_time && !decoder.every) text += ",\"legacy_mode\":true";
   if (discrete) text += ",\"quantizer\":\"FSQ\",\"levels\":" + json(levels);

@@ -42,7 +42,8 @@ const CosmosTensorNames& CosmosTensorNames::original_image() {
 }
 
 const CosmosTensorNames& CosmosTensorNames::diffusers_video() {
-  static const CosmosTensorNames names{"", "conv_s", "conv_t", ".norm", "to_q", "to_k", "to_v", "to_out.0", "conv_shortcut", true};
+  static const CosmosTensorNames names{"",     "conv_s", "conv_t",   ".norm",         "to_q",
+                                       "to_k", "to_v",   "to_out.0", "conv_shortcut", true};
   return names;
 }
 
@@ -76,13 +77,15 @@ at::Tensor CosmosCausalConv3d::over_space(const at::Tensor& x) const {
 }
 
 at::Tensor CosmosCausalConv3d::over_time(const at::Tensor& x, CosmosPass& pass) const {
-  // Output frame n ends at input frame offset + stride·n; tap k reads kernel−1−k frames before that. At the start of a clip the
-  // first output needs its first frame alone; later chunks hold whole strides.
+  // Output frame n ends at input frame offset + stride·n; tap k reads kernel−1−k frames before that. At the start of a clip
+  // the first output needs its first frame alone; later chunks hold whole strides.
   const int64_t frames = x.size(0), taps = kernel_.time, stride = kernel_.time_stride, kept = taps - stride;
   const int64_t offset = pass.first ? 0 : stride - 1;
   const int64_t outputs = frames > offset ? (frames - offset - 1) / stride + 1 : 0;
   at::Tensor& tail = pass.cache.slots[slot_];
-  const auto before = [&](int64_t frame) { return pass.first ? x.select(0, 0) : tail.select(0, frame + kept); };  // frame < 0
+  const auto before = [&](int64_t frame) {
+    return pass.first ? x.select(0, 0) : tail.select(0, frame + kept);
+  };  // frame < 0
   const auto rows = [](const at::Tensor& t) { return t.reshape({-1, t.size(-1)}); };
 
   at::Tensor y = at::empty({outputs, x.size(1), x.size(2), x.size(3), weight_.size(1)}, x.options());
@@ -90,7 +93,8 @@ at::Tensor CosmosCausalConv3d::over_time(const at::Tensor& x, CosmosPass& pass) 
     const at::Tensor matrix = weight_[tap].t();
     const int64_t start = offset - (taps - 1 - tap);
     int64_t n = 0;
-    for (; n < outputs && start + stride * n < 0; ++n) y[n].view({-1, y.size(-1)}).addmm_(rows(before(start + stride * n)), matrix);
+    for (; n < outputs && start + stride * n < 0; ++n)
+      y[n].view({-1, y.size(-1)}).addmm_(rows(before(start + stride * n)), matrix);
     if (n == outputs) continue;
     const at::Tensor seen = rows(x.slice(0, start + stride * n, start + stride * (outputs - 1) + 1, stride));
     at::Tensor target = y.slice(0, n).view({-1, y.size(-1)});
@@ -161,8 +165,8 @@ CosmosResnetBlock3d::CosmosResnetBlock3d(const Weights& weights, const CosmosLay
       norm2_(weights.sub("norm2" + s.names.norm), s.kind, out, s.groups),
       conv2_(weights.sub("conv2"), s.kind, s.names, out, out, s.slots) {
   if (in != out) {
-    nin_shortcut_.emplace(weights.sub(s.names.shortcut + s.names.conv), s.kind == CosmosKind::kImage, in, out, CosmosKernel{},
-                          s.slots);
+    nin_shortcut_.emplace(weights.sub(s.names.shortcut + s.names.conv), s.kind == CosmosKind::kImage, in, out,
+                          CosmosKernel{}, s.slots);
   }
 }
 
@@ -174,7 +178,8 @@ at::Tensor CosmosResnetBlock3d::operator()(const at::Tensor& x, CosmosPass& pass
   return h.add_(nin_shortcut_ ? (*nin_shortcut_)(x, pass) : x);
 }
 
-CosmosCausalAttention::CosmosCausalAttention(const Weights& weights, const CosmosLayerSetting& s, int64_t channels, Axis axis)
+CosmosCausalAttention::CosmosCausalAttention(const Weights& weights, const CosmosLayerSetting& s, int64_t channels,
+                                             Axis axis)
     : axis_(axis), norm_(weights.sub("norm" + s.names.norm), s.kind, channels, s.groups) {
   std::vector<int64_t> shape{channels, channels, 1, 1};
   if (s.kind != CosmosKind::kImage) shape.push_back(1);
@@ -205,9 +210,10 @@ at::Tensor CosmosCausalAttention::operator()(const at::Tensor& x, CosmosPass& pa
     if (!pass.last) past = pass.first ? kv.contiguous() : kv;
     const int64_t seen = kv.size(0);
     const auto by_pixel = [](const at::Tensor& t) { return t.transpose(0, 1).unsqueeze(1); };  // [BHW,1,T,C]
-    at::Tensor mask;                                                                            // [T,T'], what a frame may see
+    at::Tensor mask;  // [T,T'], what a frame may see
     if (T > 1) mask = at::ones({T, seen}, rows.options().dtype(at::kBool)).tril(seen - T);
-    h = at::scaled_dot_product_attention(by_pixel(rows.slice(-1, 0, C)), by_pixel(kv.slice(-1, 0, C)), by_pixel(kv.slice(-1, C)),
+    h = at::scaled_dot_product_attention(by_pixel(rows.slice(-1, 0, C)), by_pixel(kv.slice(-1, 0, C)),
+                                         by_pixel(kv.slice(-1, C)),
                                          mask.defined() ? std::optional<at::Tensor>(mask) : std::nullopt);
     h = h.squeeze(1).transpose(0, 1).contiguous();  // [T,BHW,C]
   }

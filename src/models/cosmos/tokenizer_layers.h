@@ -19,11 +19,11 @@ namespace orrery::models {
 
 /// Names of one dialect's tensors; the networks are the same.
 struct CosmosTensorNames {
-  std::string conv;                                   ///< what follows the name of a causal convolution
-  std::string spatial, temporal;                      ///< the halves of a factorised convolution
-  std::string norm;                                   ///< what follows the name of a norm
-  std::string q, k, v, proj_out, shortcut;            ///< in attention and residual blocks
-  bool diffusers = false;                             ///< down_blocks.0.resnets.1 instead of down.0.block.1
+  std::string conv;                         ///< what follows the name of a causal convolution
+  std::string spatial, temporal;            ///< the halves of a factorised convolution
+  std::string norm;                         ///< what follows the name of a norm
+  std::string q, k, v, proj_out, shortcut;  ///< in attention and residual blocks
+  bool diffusers = false;                   ///< down_blocks.0.resnets.1 instead of down.0.block.1
 
   static const CosmosTensorNames& original_video();
   static const CosmosTensorNames& original_image();
@@ -58,11 +58,12 @@ struct CosmosKernel {
   int64_t time = 1, space = 1, time_stride = 1, space_stride = 1;
 };
 
-/// A convolution that sees no later frame; before the first frame it sees that frame repeated. Zero padding in space: one pixel
-/// on each side, or only right and below where space_stride is 2 (the caller pads then).
+/// A convolution that sees no later frame; before the first frame it sees that frame repeated. Zero padding in space: one
+/// pixel on each side, or only right and below where space_stride is 2 (the caller pads then).
 class CosmosCausalConv3d {
  public:
-  /// `in_map` [in,in'] and `out_map` [out',out] are folded into the weights: the layer then takes in' and gives out' channels.
+  /// `in_map` [in,in'] and `out_map` [out',out] are folded into the weights: the layer then takes in' and gives out'
+  /// channels.
   CosmosCausalConv3d(const Weights& weights, bool image, int64_t in, int64_t out, CosmosKernel kernel, CosmosSlots& slots,
                      const at::Tensor& in_map = {}, const at::Tensor& out_map = {});
   at::Tensor operator()(const at::Tensor& x, CosmosPass& pass) const;

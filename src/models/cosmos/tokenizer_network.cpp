@@ -11,8 +11,8 @@ namespace {
 using Axis = CosmosCausalAttention::Axis;
 
 /// Attention at one place of the network: in space, and in factorised networks in time after it.
-std::vector<CosmosCausalAttention> make_attention(const Weights& space, const Weights& time, const CosmosLayerSetting& setting,
-                                                  int64_t channels) {
+std::vector<CosmosCausalAttention> make_attention(const Weights& space, const Weights& time,
+                                                  const CosmosLayerSetting& setting, int64_t channels) {
   std::vector<CosmosCausalAttention> parts;
   parts.emplace_back(space, setting, channels, Axis::kSpace);
   if (setting.kind == CosmosKind::kFactorized) parts.emplace_back(time, setting, channels, Axis::kTime);
@@ -55,8 +55,8 @@ at::Tensor cosmos_haar(const CosmosNetworkPlan& plan, bool inverse) {
   const int64_t size = plan.patch_channels();
   at::Tensor map = at::zeros({size, size}, at::kDouble);
   auto value = map.accessor<double, 2>();
-  // A wavelet's channel is (band of the coarsest level … band of the finest, C); a patch's is (C, p_t, p_h, p_w). A band's bits
-  // are low or high in (t, h, w), or, in 2D, in (w, h); level l compares the pixels whose coordinates differ in bit l.
+  // A wavelet's channel is (band of the coarsest level … band of the finest, C); a patch's is (C, p_t, p_h, p_w). A band's
+  // bits are low or high in (t, h, w), or, in 2D, in (w, h); level l compares the pixels whose coordinates differ in bit l.
   for (int64_t wavelet = 0; wavelet < size / C; ++wavelet) {
     for (int64_t pixel = 0; pixel < size / C; ++pixel) {
       const int64_t t = pixel / (p * p), h = pixel / p % p, w = pixel % p;
@@ -192,7 +192,8 @@ CosmosEncoder3d::CosmosEncoder3d(const Weights& weights, const CosmosNetworkPlan
                                  CosmosSlots& slots)
     : conv_in_(weights.sub("conv_in"), plan.kind, names, plan.patch_channels(), plan.stem, slots, cosmos_haar(plan, false)),
       down_(make_levels(weights, plan, {plan.kind, names, plan.groups, slots}, CosmosResample3d::Direction::kDown)),
-      mid_(weights.sub(names.diffusers ? "mid_block" : "mid"), {plan.kind, names, plan.groups, slots}, plan.levels.back().width),
+      mid_(weights.sub(names.diffusers ? "mid_block" : "mid"), {plan.kind, names, plan.groups, slots},
+           plan.levels.back().width),
       norm_out_(weights.sub("norm_out" + names.norm), plan.kind, plan.levels.back().width, plan.groups),
       conv_out_(weights.sub("conv_out"), plan.kind, names, plan.levels.back().width, plan.z_channels, slots) {}
 

@@ -32,7 +32,8 @@ class CosmosMidBlock3d {
 };
 
 /// Halves or doubles resolution at the end of a level: by learned convolutions beside pooling or repetition (factorised
-/// networks), by one strided or following convolution (images, full 3D), or, at the last level of full 3D ones, without weights.
+/// networks), by one strided or following convolution (images, full 3D), or, at the last level of full 3D ones, without
+/// weights.
 class CosmosResample3d {
  public:
   enum class Direction { kDown, kUp };
@@ -46,7 +47,7 @@ class CosmosResample3d {
 
   Direction direction_;
   bool space_, time_;
-  std::optional<CosmosCausalConv3d> conv_;           ///< images and full 3D
+  std::optional<CosmosCausalConv3d> conv_;                            ///< images and full 3D
   std::optional<CosmosCausalConv3d> conv_space_, conv_time_, conv3_;  ///< factorised
 };
 
