@@ -33,6 +33,10 @@ struct ResizeOptions {
 /// Resizes uint8 frames [T,H,W,3]; equal to torchvision's resize(antialias=True) on uint8 to ±1.
 ORRERY_API Video resize(const Video& video, const ResizeOptions& options);
 
+/// The frames of `left` with those of `right` beside them, uint8 [T,H,W1+W2,3], at left's rate. Throws Error(kArgument)
+/// where the frame counts or heights differ, or there are no frames.
+ORRERY_API Video side_by_side(const Video& left, const Video& right);
+
 /// Which frames of a file are wanted.
 struct ReadOptions {
   double start = 0;                   ///< seconds from the first frame
