@@ -83,12 +83,13 @@ def main():
     kept = torch.load(cache_dir(args.world) / "dynamics.pt", weights_only=False)
     latents = Latents(args.world)
     window = kept["log"][-1]["frames"] - 1 if kept["log"] else 4
+    layers = 1 + max(int(k.split(".")[1]) for k in kept["average"] if k.startswith("blocks."))
     write_json(out / "model_index.json", INDEX)
     write_component(out / "vae", {**TOKENIZER, "latents_mean": latents.mean.tolist(), "latents_std": latents.sd.tolist()},
                     latents.tokenizer.state_dict())
     features = feature_width(WORLDS[args.world]["actions"])
-    write_component(out / "transformer", {**TRANSFORMER, "action_features": features, "window": window,
-                                          "trained_steps": kept["step"]}, kept["average"])
+    write_component(out / "transformer", {**TRANSFORMER, "layers": layers, "action_features": features,
+                                          "window": window, "trained_steps": kept["step"]}, kept["average"])
     write_json(out / "scheduler" / "scheduler_config.json", SCHEDULER)
     write_json(out / "action_space.json", action_space(args.world))
     if not (out / "sample" / "actions.npy").exists():

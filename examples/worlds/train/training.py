@@ -17,10 +17,10 @@ def setup(seed, threads=1):
     return np.random.default_rng(seed)
 
 
-def rate(step, total, peak, warmup=100, cooldown=1.0, floor=0.02):
-    """Warm-up, constant, then a cosine over the last `cooldown` share of the steps down to floor * peak."""
-    if step < warmup:
-        return peak * (step + 1) / warmup
+def rate(step, total, peak, fresh=0, warmup=100, cooldown=1.0, floor=0.02):
+    """Warm-up from step `fresh`, constant, then a cosine over the last `cooldown` share of the steps."""
+    if step < fresh + warmup:
+        return peak * (step - fresh + 1) / warmup
     start = total * (1 - cooldown)
     if step <= start:
         return peak
@@ -34,13 +34,19 @@ class Run:
     def __init__(self, path, net, optimizer, rng, decay=0.998, every_s=240):
         self.path, self.net, self.optimizer, self.rng = path, net, optimizer, rng
         self.decay, self.every_s, self.saved = decay, every_s, time.time()
-        self.average, self.step, self.log = copy.deepcopy(net).requires_grad_(False), 0, []
+        self.average, self.step, self.fresh, self.log = copy.deepcopy(net).requires_grad_(False), 0, 0, []
         if path.exists():
             kept = torch.load(path, weights_only=False)
-            net.load_state_dict(kept["net"])
-            self.average.load_state_dict(kept["average"])
-            optimizer.load_state_dict(kept["optimizer"])
+            grown, unknown = net.load_state_dict(kept["net"], strict=False)
+            self.average.load_state_dict(kept["average"], strict=False)
+            if unknown:
+                raise SystemExit(f"{path} is of another architecture: {unknown[0]}")
             self.step, self.log, self.rng.bit_generator.state = kept["step"], kept["log"], kept["rng"]
+            if grown:                       # more layers than before: new ones begin as the identity, moments begin anew
+                self.fresh = self.step
+            else:
+                optimizer.load_state_dict(kept["optimizer"])
+                self.fresh = kept.get("fresh", 0)
             torch.set_rng_state(kept["torch_rng"])
             print(f"resumed {path.name} at step {self.step}", flush=True)
         self.asked_to_stop = False
@@ -59,7 +65,7 @@ class Run:
 
     def save(self):
         part = self.path.with_suffix(".part")
-        torch.save({"net": self.net.state_dict(), "average": self.average.state_dict(), "step": self.step,
+        torch.save({"net": self.net.state_dict(), "average": self.average.state_dict(), "step": self.step, "fresh": self.fresh,
                     "optimizer": self.optimizer.state_dict(), "log": self.log,
                     "rng": self.rng.bit_generator.state, "torch_rng": torch.get_rng_state()}, part)
         os.replace(part, self.path)
