@@ -1,0 +1,27 @@
+#pragma once
+
+#include <ATen/core/Tensor.h>
+
+#include "orrery/weights.h"
+
+namespace orrery::layers {
+
+/// y = x Wᵀ + b. The weight stays in the dtype and the memory of its file; a half-precision weight is expanded to the input's
+/// dtype a block of rows at a time, where the processor's cache holds it, so it costs neither memory nor a slow bf16 product.
+class Linear {
+ public:
+  Linear() = default;
+  /// Reads "weight" [out, in] and, where `bias`, "bias" [out].
+  Linear(const Weights& weights, int64_t in_features, int64_t out_features, bool bias);
+
+  /// float [..., in] → [..., out]
+  at::Tensor operator()(const at::Tensor& input) const;
+
+  bool defined() const { return weight_.defined(); }
+
+ private:
+  at::Tensor weight_;  // [out, in], as stored
+  at::Tensor bias_;    // [out], as stored, or undefined
+};
+
+}  // namespace orrery::layers

@@ -1,0 +1,25 @@
+#pragma once
+
+#include <ATen/core/Tensor.h>
+
+namespace orrery::layers {
+
+/// Which two channels of a head turn together.
+enum class RotaryPairs {
+  kHalves,    ///< i and i + D/2 (rotate-half: Cosmos, Qwen, Llama as Hugging Face keeps it)
+  kNeighbours ///< 2i and 2i + 1 (Wan, original Llama)
+};
+
+/// Angles of one sequence, as cosines and sines. Shape [N, D/2] each, float32.
+struct Rotary {
+  at::Tensor cos;
+  at::Tensor sin;
+};
+
+/// Turns heads [B,N,heads,D] by the angles of their tokens.
+at::Tensor rotate(const at::Tensor& heads, const Rotary& rotary, RotaryPairs pairs);
+
+/// Angles of a grid from those of its axes: axis tables [t, a], [h, b], [w, c] → [t·h·w, a + b + c], t outermost.
+at::Tensor grid_angles(const at::Tensor& over_t, const at::Tensor& over_h, const at::Tensor& over_w);
+
+}  // namespace orrery::layers
