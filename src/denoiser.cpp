@@ -1,0 +1,7 @@
+#include "orrery/denoiser.h"
+
+namespace orrery {
+
+Denoiser::Context::~Context() = default;
+
+}  // namespace orrery
