@@ -1,6 +1,7 @@
 #include "models/registry.h"
 
 #include "models/cosmos/tokenizer.h"
+#include "models/cosmos_ar/transformer.h"
 #include "models/tiny/taehv.h"
 #include "models/tiny/taesd.h"
 #include "orrery/error.h"
@@ -18,13 +19,14 @@ const std::vector<Entry>& entries() {
       {"AutoencoderTiny", "vae", build_autoencoder_tiny},
       {"TAEHV", "vae", build_taehv},
       {"TAESD", "vae", build_taesd},
+      {"Transformer", "dynamics", build_cosmos_ar},
   };
   return table;
 }
 
 // The first that recognises a checkpoint wins, so the most specific stand first.
 const std::vector<Describer>& describers() {
-  static const std::vector<Describer> table = {describe_cosmos_tokenizer, describe_taehv, describe_taesd};
+  static const std::vector<Describer> table = {describe_cosmos_tokenizer, describe_taehv, describe_taesd, describe_cosmos_ar};
   return table;
 }
 

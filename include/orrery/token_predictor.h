@@ -1,0 +1,46 @@
+#pragma once
+
+#include <ATen/core/Tensor.h>
+
+#include <cstdint>
+#include <memory>
+
+#include "orrery/component.h"
+#include "orrery/conditions.h"
+#include "orrery/export.h"
+
+namespace orrery {
+
+/// What an autoregressive family writes: the future as discrete tokens, one after another.
+class ORRERY_API TokenPredictor : public Component {
+ public:
+  /// One batch of sequences being continued: keys and values of the tokens so far, and all that does not depend on them
+  /// (cross-attention keys and values of the text). A family derives its own. One thread at a time.
+  struct ORRERY_API Context {
+    virtual ~Context();
+    /// Tokens that the network has seen.
+    virtual int64_t length() const = 0;
+    /// Another future of the same past. Shares the memory of the past; costs at most one page of keys and values a layer.
+    virtual std::unique_ptr<Context> fork() const = 0;
+  };
+
+  /// Number of different tokens that can follow.
+  virtual int64_t vocabulary() const = 0;
+  /// Most tokens that a sequence can have.
+  virtual int64_t capacity() const = 0;
+  /// The token that a sequence begins with where the model wants one (text-conditioned models), else -1.
+  virtual int64_t begin_token() const { return -1; }
+
+  /// An empty context. `conditions.text` is what a text-conditioned model needs, float [B,L,D]; others refuse it. Throws
+  /// Error(kArgument) naming what is needed and lacks, or what is given and cannot be used.
+  virtual std::unique_ptr<Context> prepare(const Conditions& conditions) const = 0;
+
+  /// Appends tokens int64 [B,n] to the sequences and returns the logits of what follows each: float [B,n,V], or [B,1,V],
+  /// those of the last token, with `last_only`. Throws Error(kArgument) when there is no room, or a token does not exist.
+  virtual at::Tensor logits(const at::Tensor& tokens, Context& context, bool last_only = false) const = 0;
+
+  /// "logits" with the names of the contract: input_ids, encoder_hidden_states → logits. `streaming` tokens at a time.
+  TensorMap call(const std::string& function, const TensorMap& inputs, const CallOptions& options) const final;
+};
+
+}  // namespace orrery

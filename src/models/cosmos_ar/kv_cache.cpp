@@ -1,0 +1,68 @@
+#include "models/cosmos_ar/kv_cache.h"
+
+#include <ATen/ATen.h>
+
+#include <algorithm>
+#include <cmath>
+#include <limits>
+
+namespace orrery::models {
+namespace {
+
+void own(at::Tensor& page) {
+  if (page.use_count() > 1) page = page.clone();
+}
+
+}  // namespace
+
+void KvCache::append(const at::Tensor& keys, const at::Tensor& values) {
+  const auto heads_first = [](const at::Tensor& x) { return x.transpose(1, 2); };  // [B,heads,n,D]
+  const auto k = heads_first(keys), v = heads_first(values);
+  for (int64_t done = 0, count = k.size(2); done < count;) {
+    const int64_t offset = length_ % kPage;
+    if (offset == 0) {
+      const std::vector<int64_t> shape = {k.size(0), k.size(1), kPage, k.size(3)};
+      keys_.push_back(at::empty(shape, k.options()));
+      values_.push_back(at::empty(shape, v.options()));
+    } else if (done == 0) {
+      own(keys_.back());
+      own(values_.back());
+    }
+    const int64_t fits = std::min(kPage - offset, count - done);
+    keys_.back().narrow(2, offset, fits).copy_(k.narrow(2, done, fits));
+    values_.back().narrow(2, offset, fits).copy_(v.narrow(2, done, fits));
+    done += fits;
+    length_ += fits;
+  }
+}
+
+at::Tensor KvCache::attend(const at::Tensor& queries) const {
+  const int64_t batch = queries.size(0), count = queries.size(1), heads = queries.size(2), size = queries.size(3);
+  const int64_t groups = keys_.front().size(1), repeat = heads / groups;
+  // Heads that share keys become rows of one product: [B,groups,repeat·n,D].
+  const auto q =
+      (queries * (1 / std::sqrt(static_cast<double>(size)))).transpose(1, 2).reshape({batch, groups, repeat * count, size});
+
+  auto scores = at::empty({batch, groups, repeat * count, length_}, queries.options());
+  const auto filled = [&](size_t page) { return std::min<int64_t>(kPage, length_ - page * kPage); };
+  for (size_t page = 0; page < keys_.size(); ++page) {
+    scores.narrow(3, page * kPage, filled(page))
+        .copy_(at::matmul(q, keys_[page].narrow(2, 0, filled(page)).transpose(2, 3)));
+  }
+  if (count > 1) {
+    const auto later = at::ones({count, count}, queries.options().dtype(at::kBool)).triu(1);
+    scores.view({batch, groups, repeat, count, length_})
+        .narrow(4, length_ - count, count)
+        .masked_fill_(later, -std::numeric_limits<double>::infinity());
+  }
+  const auto weights = scores.softmax(-1);
+
+  at::Tensor out;  // [B,groups,repeat·n,D]
+  for (size_t page = 0; page < values_.size(); ++page) {
+    const auto part = at::matmul(weights.narrow(3, page * kPage, filled(page)), values_[page].narrow(2, 0, filled(page)));
+    out = out.defined() ? out.add_(part) : part;
+  }
+  return out.view({batch, heads, count, size}).transpose(1, 2).flatten(2);
+}
+
+}  // namespace orrery::models
