@@ -12,10 +12,12 @@ pkg_check_modules(PCRE2 REQUIRED IMPORTED_TARGET libpcre2-8)
 find_package(spdlog REQUIRED)
 find_package(nlohmann_json REQUIRED)
 find_package(CURL REQUIRED)
+find_package(ZLIB REQUIRED)
 find_package(Threads REQUIRED)
 
 add_library(orrery_private_dependencies INTERFACE)
 add_library(orrery::private_dependencies ALIAS orrery_private_dependencies)
 target_link_libraries(orrery_private_dependencies INTERFACE
   $<BUILD_INTERFACE:PkgConfig::FFMPEG> $<BUILD_INTERFACE:PkgConfig::SENTENCEPIECE> $<BUILD_INTERFACE:PkgConfig::PCRE2>
-  $<BUILD_INTERFACE:nlohmann_json::nlohmann_json> $<BUILD_INTERFACE:CURL::libcurl> $<BUILD_INTERFACE:Threads::Threads>)
+  $<BUILD_INTERFACE:nlohmann_json::nlohmann_json> $<BUILD_INTERFACE:CURL::libcurl> $<BUILD_INTERFACE:ZLIB::ZLIB>
+  $<BUILD_INTERFACE:Threads::Threads>)

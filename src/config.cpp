@@ -32,11 +32,16 @@ constexpr bool kIsVector<std::vector<T>> = true;
 
 template <typename T>
 std::string type_name() {
-  if constexpr (std::is_same_v<T, bool>) return "true or false";
-  else if constexpr (std::is_same_v<T, int64_t>) return "an integer";
-  else if constexpr (std::is_same_v<T, double>) return "a number";
-  else if constexpr (std::is_same_v<T, std::string>) return "a string";
-  else return "an array, each item " + type_name<typename Element<T>::type>();
+  if constexpr (std::is_same_v<T, bool>)
+    return "true or false";
+  else if constexpr (std::is_same_v<T, int64_t>)
+    return "an integer";
+  else if constexpr (std::is_same_v<T, double>)
+    return "a number";
+  else if constexpr (std::is_same_v<T, std::string>)
+    return "a string";
+  else
+    return "an array, each item " + type_name<typename Element<T>::type>();
 }
 
 std::string shortened(const Json& value) {
@@ -123,16 +128,22 @@ Config Config::parse(std::string_view json, std::string place) {
   try {
     parsed = Json::parse(json.begin(), json.end(), too_deep);
   } catch (const Json::exception& error) {
-    throw Error(ErrorKind::kConfig,
-                {.place = place, .what = std::string("is no valid JSON (") + error.what() + ")", .hint = "is the file complete?"});
+    throw Error(
+        ErrorKind::kConfig,
+        {.place = place, .what = std::string("is no valid JSON (") + error.what() + ")", .hint = "is the file complete?"});
   }
   if (!parsed.is_object())
-    throw Error(ErrorKind::kConfig, {.place = place, .what = "is no config", .expected = "a JSON object", .got = shortened(parsed)});
+    throw Error(ErrorKind::kConfig,
+                {.place = place, .what = "is no config", .expected = "a JSON object", .got = shortened(parsed)});
   return Config(Impl::of(std::move(parsed), std::move(place)));
 }
 
-std::string Config::dump() const { return impl_->json.dump(); }
-const std::string& Config::place() const { return impl_->place; }
+std::string Config::dump() const {
+  return impl_->json.dump();
+}
+const std::string& Config::place() const {
+  return impl_->place;
+}
 
 bool Config::has(std::string_view key) const {
   const auto found = impl_->json.find(key);
@@ -224,7 +235,7 @@ std::vector<std::string> Config::unread() const {
   return unread;
 }
 
-#define ORRERY_CONFIG_TYPE(T)                                              \
+#define ORRERY_CONFIG_TYPE(T)                                                \
   template ORRERY_API std::optional<T> Config::find(std::string_view) const; \
   template ORRERY_API T Config::get(std::string_view, T) const;              \
   template ORRERY_API T Config::require(std::string_view) const;             \

@@ -24,7 +24,8 @@ std::string message_of(Call call) {
 
 TEST(ConfigTest, ReadsEveryType) {
   const Config config = Config::parse(
-      R"({"b": true, "i": -3, "d": 0.5, "s": "x", "bs": [true], "is": [1, 2], "ds": [1, 2.5], "ss": ["a"], "n": null})", "c.json");
+      R"({"b": true, "i": -3, "d": 0.5, "s": "x", "bs": [true], "is": [1, 2], "ds": [1, 2.5], "ss": ["a"], "n": null})",
+      "c.json");
   EXPECT_EQ(config.get("b", false), true);
   EXPECT_EQ(config.get<int64_t>("i", 0), -3);
   EXPECT_EQ(config.require<double>("d"), 0.5);
@@ -41,7 +42,8 @@ TEST(ConfigTest, ReadsEveryType) {
 }
 
 TEST(ConfigTest, WrongTypeNamesFileKeyAndValue) {
-  const Config config = Config::parse(R"({"a": "4", "b": 1.0, "c": [1, "x"], "d": 18446744073709551615})", "vae/config.json");
+  const Config config =
+      Config::parse(R"({"a": "4", "b": 1.0, "c": [1, "x"], "d": 18446744073709551615})", "vae/config.json");
   EXPECT_EQ(message_of([&] { config.get<int64_t>("a", 1); }),
             "config: vae/config.json: a: has the wrong type; expected an integer, got \"4\"");
   EXPECT_THAT(message_of([&] { config.get<int64_t>("b", 1); }), HasSubstr("expected an integer, got 1.0"));

@@ -27,12 +27,13 @@ class ORRERY_API Config {
 
   /// Where it came from, for messages.
   const std::string& place() const;
-  bool has(std::string_view key) const;      ///< present and not null
-  bool is_array(std::string_view key) const; ///< present and an array
+  bool has(std::string_view key) const;       ///< present and not null
+  bool is_array(std::string_view key) const;  ///< present and an array
   std::vector<std::string> keys() const;
 
   /// The value of a key, or `fallback` when the key is absent or null. T is bool, int64_t, double, std::string,
-  /// std::vector<bool>, std::vector<int64_t>, std::vector<double> or std::vector<std::string>. Integers are accepted as double.
+  /// std::vector<bool>, std::vector<int64_t>, std::vector<double> or std::vector<std::string>. Integers are accepted as
+  /// double.
   template <typename T>
   T get(std::string_view key, T fallback) const;
   /// The value of a key that must be there.

@@ -39,19 +39,21 @@ class ORRERY_API TensorSource {
   virtual const std::map<std::string, std::string>& metadata() const;
 };
 
-/// A view on a checkpoint: source + prefix + wanted dtype and device. Copies are cheap; construction of a layer reads from it.
+/// A view on a checkpoint: source + prefix + wanted dtype and device. Copies are cheap; construction of a layer reads from
+/// it.
 ///
-/// Wrappers. open() looks for a wrapper that all tensors share (any of "net.", "net_ema.", "model.", "module.", "_orig_mod.",
-/// one inside another) and hides it: names() of "module.net.a" and "module.net.b" are "a" and "b". A tensor may be asked for
-/// with the wrapper or without, so that a layer may call sub("model") whether or not that was stripped. Where "net." and
-/// "net_ema." (or "model." and "model_ema.") stand side by side, the averaged copy is hidden; so are `_extra_state` entries.
+/// Wrappers. open() looks for a wrapper that all tensors share (any of "net.", "net_ema.", "model.", "module.",
+/// "_orig_mod.", one inside another) and hides it: names() of "module.net.a" and "module.net.b" are "a" and "b". A tensor
+/// may be asked for with the wrapper or without, so that a layer may call sub("model") whether or not that was stripped.
+/// Where "net." and "net_ema." (or "model." and "model_ema.") stand side by side, the averaged copy is hidden; so are
+/// `_extra_state` entries.
 class ORRERY_API Weights {
  public:
   explicit Weights(std::shared_ptr<const TensorSource> source);
 
   /// Opens a .safetensors, .safetensors.index.json, .pt, .pth, .jit/.ckpt file, or a component folder (which holds one of
-  /// these under a usual name; an index of shards goes before a single file). Formats are told apart by content. Only headers
-  /// are read. Throws Error(kWeights) on damage, a missing shard, a hostile pickle.
+  /// these under a usual name; an index of shards goes before a single file). Formats are told apart by content. Only
+  /// headers are read. Throws Error(kWeights) on damage, a missing shard, a hostile pickle.
   static Weights open(const std::filesystem::path& path);
   /// Tensors in memory, mostly for tests. `place` names them in errors.
   static Weights from(TensorMap tensors, std::string place);
@@ -74,23 +76,24 @@ class ORRERY_API Weights {
   /// The tensor as stored, whatever its shape.
   at::Tensor stored(std::string_view name) const;
 
-  bool has(std::string_view name) const;                                ///< exactly this tensor
-  bool has_prefix(std::string_view name) const;                         ///< any tensor at or under "name."
+  bool has(std::string_view name) const;                                   ///< exactly this tensor
+  bool has_prefix(std::string_view name) const;                            ///< any tensor at or under "name."
   std::optional<std::vector<int64_t>> shape(std::string_view name) const;  ///< empty where absent
-  std::vector<std::string> names() const;                               ///< under this view, without its prefix
+  std::vector<std::string> names() const;                                  ///< under this view, without its prefix
   const std::map<std::string, std::string>& metadata() const;
   std::string place() const;
   at::ScalarType dtype() const;  ///< what to() asked for, also under as_stored(); float32 before any to()
   at::Device device() const;
 
-  /// Full names, as they stand in the file, that no get(), find() or stored() of any view of this source has asked for; names
-  /// skipped on purpose are not listed.
+  /// Full names, as they stand in the file, that no get(), find() or stored() of any view of this source has asked for;
+  /// names skipped on purpose are not listed.
   std::vector<std::string> unused() const;
   /// Says that a tensor under this view, or all under "name.", is known and not needed (buffers that we compute).
   void ignore(std::string_view name) const;
 
-  /// Instead of throwing, collect what is wrong (for `inspect`): get() of a missing or misshapen tensor notes it in the report.
-  /// All tensors are delivered as meta tensors of the wanted shape and device() is meta: nothing is read, whatever the size.
+  /// Instead of throwing, collect what is wrong (for `inspect`): get() of a missing or misshapen tensor notes it in the
+  /// report. All tensors are delivered as meta tensors of the wanted shape and device() is meta: nothing is read, whatever
+  /// the size.
   struct Report {
     std::vector<std::string> missing;
     std::vector<std::string> misshapen;  ///< "name: expected [..], got [..]"

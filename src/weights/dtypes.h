@@ -23,8 +23,10 @@ std::optional<int64_t> count_elements(const Sizes& shape, int64_t element_bytes)
   bool empty = false;
   for (const int64_t size : shape) {
     if (size < 0) return std::nullopt;
-    if (size == 0) empty = true;
-    else if (__builtin_mul_overflow(count, size, &count)) return std::nullopt;
+    if (size == 0)
+      empty = true;
+    else if (__builtin_mul_overflow(count, size, &count))
+      return std::nullopt;
   }
   int64_t bytes = 0;
   if (__builtin_mul_overflow(count, element_bytes, &bytes)) return std::nullopt;

@@ -11,7 +11,8 @@ namespace orrery::weights_detail {
 
 using Bytes = std::span<const std::byte>;
 
-/// A whole file in the address space, read-only on disk. Pages cost memory only when touched; a write goes to a private copy.
+/// A whole file in the address space, read-only on disk. Pages cost memory only when touched; a write goes to a private
+/// copy.
 class FileMap {
  public:
   /// Throws Error(kWeights) when the file cannot be read.
@@ -31,8 +32,8 @@ class FileMap {
   size_t size_;
 };
 
-/// Writes a file beside its place and renames it there in commit(): a reader never sees half of it. Without commit() nothing stays.
-/// Every failure is an Error(kDevice) that names the file and the reason (no space left, permission, …).
+/// Writes a file beside its place and renames it there in commit(): a reader never sees half of it. Without commit() nothing
+/// stays. Every failure is an Error(kDevice) that names the file and the reason (no space left, permission, …).
 class AtomicFile {
  public:
   explicit AtomicFile(std::filesystem::path path);

@@ -45,7 +45,8 @@ at::Tensor tensor_in_map(const std::shared_ptr<const FileMap>& map, uint64_t beg
   const int64_t bytes = *count_elements(shape, element) * element;
   if (bytes == 0) return at::empty(shape, dtype);
   if (reinterpret_cast<uintptr_t>(data) % static_cast<uintptr_t>(element) == 0)
-    return at::from_blob(data, shape, [map](void*) {}, dtype);
+    return at::from_blob(
+        data, shape, [map](void*) {}, dtype);
   at::Tensor copy = at::empty(shape, dtype);
   std::memcpy(copy.mutable_data_ptr(), data, static_cast<size_t>(bytes));
   return copy;

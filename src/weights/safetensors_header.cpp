@@ -57,8 +57,7 @@ SafetensorsEntry parse_entry(const Json& json, uint64_t data_begin, const std::s
   SafetensorsEntry entry;
   const auto name = json["dtype"].get<std::string>();
   const auto dtype = dtype_of_safetensors(name);
-  if (!dtype)
-    throw Error(ErrorKind::kUnsupported, {.place = place, .what = "has a dtype that cannot be read", .got = name});
+  if (!dtype) throw Error(ErrorKind::kUnsupported, {.place = place, .what = "has a dtype that cannot be read", .got = name});
   entry.dtype = *dtype;
   for (const Json& size : json["shape"]) {
     if (!size.is_number_unsigned() || size.get<uint64_t>() > static_cast<uint64_t>(INT64_MAX))

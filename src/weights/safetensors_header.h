@@ -22,9 +22,9 @@ struct SafetensorsHeader {
   std::map<std::string, std::string> metadata;
 };
 
-/// Reads and checks the header against the whole file: its length, each dtype, shape and offset pair, that no name comes twice,
-/// and that the tensors fill the file without overlap or hole. Throws Error(kWeights) with `place`.
-/// Source: the format as documented at github.com/huggingface/safetensors.
+/// Reads and checks the header against the whole file: its length, each dtype, shape and offset pair, that no name comes
+/// twice, and that the tensors fill the file without overlap or hole. Throws Error(kWeights) with `place`. Source: the
+/// format as documented at github.com/huggingface/safetensors.
 SafetensorsHeader parse_safetensors(Bytes file, const std::string& place);
 
 }  // namespace orrery::weights_detail

@@ -10,6 +10,7 @@
 
 #include "orrery/error.h"
 #include "weights/dtypes.h"
+#include "weights/torch_file.h"
 
 namespace orrery::weights_detail {
 namespace {
@@ -112,7 +113,8 @@ std::shared_ptr<const TensorSource> open_sharded(const fs::path& index) {
   std::map<std::string, std::shared_ptr<const TensorSource>> shards;
   for (const std::string& name : names) shards[name] = open_file(index.parent_path() / name);
   for (const auto& [tensor, shard] : shard_of)
-    if (!shards[shard]->infos().contains(tensor)) bad_index(index, "says that " + shard + " holds " + tensor + ", and it does not");
+    if (!shards[shard]->infos().contains(tensor))
+      bad_index(index, "says that " + shard + " holds " + tensor + ", and it does not");
   return std::make_shared<ShardedSource>(index, std::move(shards), std::move(shard_of));
 }
 
@@ -125,18 +127,20 @@ fs::path find_weights(const fs::path& folder) {
   for (const char* name : kUsual)
     if (fs::is_symlink(folder / name))
       throw Error(ErrorKind::kWeights, {.place = (folder / name).string(), .what = "is a link to a file that is gone"});
-  constexpr std::array kEndings = {".safetensors.index.json", ".safetensors", ".bin.index.json", ".bin", ".pth", ".pt", ".ckpt",
-                                   ".jit"};
+  constexpr std::array kEndings = {
+      ".safetensors.index.json", ".safetensors", ".bin.index.json", ".bin", ".pth", ".pt", ".ckpt", ".jit"};
   for (const char* ending : kEndings)
     if (const auto found = only_file(folder, ending)) return *found;
-  throw Error(ErrorKind::kWeights, {.place = folder.string(),
-                                    .what = "holds no weights",
-                                    .expected = "diffusion_pytorch_model.safetensors, model.safetensors or another checkpoint"});
+  throw Error(ErrorKind::kWeights,
+              {.place = folder.string(),
+               .what = "holds no weights",
+               .expected = "diffusion_pytorch_model.safetensors, model.safetensors or another checkpoint"});
 }
 
 std::shared_ptr<const TensorSource> open_file(const fs::path& path) {
   if (path.filename().string().ends_with(".index.json")) return open_sharded(path);
-  return open_safetensors(path);
+  const auto map = FileMap::open(path);
+  return looks_like_torch(map->bytes()) ? open_torch(path) : open_safetensors(path);
 }
 
 }  // namespace orrery::weights_detail

@@ -9,10 +9,13 @@
 namespace orrery::weights_detail {
 
 /// A tensor over bytes of the map, which it keeps alive; a copy where the bytes are not aligned to the element size.
-at::Tensor tensor_in_map(const std::shared_ptr<const FileMap>& map, uint64_t begin, at::IntArrayRef shape, at::ScalarType dtype);
+at::Tensor tensor_in_map(const std::shared_ptr<const FileMap>& map, uint64_t begin, at::IntArrayRef shape,
+                         at::ScalarType dtype);
 
 /// One .safetensors file.
 std::shared_ptr<const TensorSource> open_safetensors(const std::filesystem::path& path);
+/// What torch.save or torch.jit.save wrote, in its zip, legacy or tar form.
+std::shared_ptr<const TensorSource> open_torch(const std::filesystem::path& path);
 /// Shards behind a *.safetensors.index.json.
 std::shared_ptr<const TensorSource> open_sharded(const std::filesystem::path& index);
 /// Any single file, told apart by its content.

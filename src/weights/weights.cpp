@@ -18,7 +18,9 @@ bool is_under(std::string_view name, std::string_view parent) {
   return parent.empty() || (name.size() > parent.size() && name.starts_with(parent) && name[parent.size()] == '.');
 }
 
-bool is_float(at::ScalarType dtype) { return at::isFloatingType(dtype) || at::isFloat8Type(dtype); }
+bool is_float(at::ScalarType dtype) {
+  return at::isFloatingType(dtype) || at::isFloat8Type(dtype);
+}
 
 }  // namespace
 
@@ -37,7 +39,9 @@ struct Weights::Shared {
   mutable std::set<std::string> asked;
   std::set<std::string> ignored;
 
-  bool holds(const std::string& stored) const { return source->infos().contains(stored) && !wrappers.hidden.contains(stored); }
+  bool holds(const std::string& stored) const {
+    return source->infos().contains(stored) && !wrappers.hidden.contains(stored);
+  }
 
   /// The name in the file of a name with or without the wrapper; empty when there is no such tensor.
   std::string stored_name(const std::string& full) const {
@@ -122,7 +126,8 @@ Weights Weights::collecting(std::shared_ptr<Report> report) const {
 std::string Weights::locate(std::string_view name) const {
   const std::string full = prefix_ + std::string(name);
   if (!names_) return shared_->stored_name(full);
-  if (const auto moved = names_->stored.find(full); moved != names_->stored.end()) return shared_->stored_name(moved->second);
+  if (const auto moved = names_->stored.find(full); moved != names_->stored.end())
+    return shared_->stored_name(moved->second);
   return names_->wanted.contains(full) ? std::string() : shared_->stored_name(full);
 }
 
@@ -156,11 +161,15 @@ at::Tensor Weights::deliver(std::string_view name, at::IntArrayRef shape, bool r
     report_->misshapen.push_back(full + ": expected " + expected + ", got " + got);
   }
   if (report_) return at::empty(shape, at::TensorOptions(dtype_of(info.dtype)).device(at::kMeta));
-  return shared_->source->read(stored_as).to(device_, dtype_of(info.dtype));
+  return shared_->source->read(stored_as).to(device_, dtype_of(info.dtype)).contiguous();
 }
 
-at::Tensor Weights::get(std::string_view name, at::IntArrayRef shape) const { return deliver(name, shape, true); }
-at::Tensor Weights::find(std::string_view name, at::IntArrayRef shape) const { return deliver(name, shape, false); }
+at::Tensor Weights::get(std::string_view name, at::IntArrayRef shape) const {
+  return deliver(name, shape, true);
+}
+at::Tensor Weights::find(std::string_view name, at::IntArrayRef shape) const {
+  return deliver(name, shape, false);
+}
 
 at::Tensor Weights::stored(std::string_view name) const {
   const std::string stored_as = locate(name);
@@ -171,9 +180,13 @@ at::Tensor Weights::stored(std::string_view name) const {
   return shared_->source->read(stored_as);
 }
 
-bool Weights::has(std::string_view name) const { return !locate(name).empty(); }
+bool Weights::has(std::string_view name) const {
+  return !locate(name).empty();
+}
 
-bool Weights::has_prefix(std::string_view name) const { return has(name) || !sub(name).names().empty(); }
+bool Weights::has_prefix(std::string_view name) const {
+  return has(name) || !sub(name).names().empty();
+}
 
 std::optional<std::vector<int64_t>> Weights::shape(std::string_view name) const {
   const std::string stored_as = locate(name);
@@ -198,10 +211,18 @@ std::vector<std::string> Weights::names() const {
   return names;
 }
 
-const std::map<std::string, std::string>& Weights::metadata() const { return shared_->source->metadata(); }
-std::string Weights::place() const { return shared_->source->place(); }
-at::ScalarType Weights::dtype() const { return dtype_.value_or(at::kFloat); }
-at::Device Weights::device() const { return device_; }
+const std::map<std::string, std::string>& Weights::metadata() const {
+  return shared_->source->metadata();
+}
+std::string Weights::place() const {
+  return shared_->source->place();
+}
+at::ScalarType Weights::dtype() const {
+  return dtype_.value_or(at::kFloat);
+}
+at::Device Weights::device() const {
+  return device_;
+}
 
 std::vector<std::string> Weights::unused() const {
   std::lock_guard lock(shared_->mutex);

@@ -10,7 +10,8 @@ namespace {
 
 constexpr std::array<std::string_view, 5> kWrappers = {"net.", "net_ema.", "model.", "module.", "_orig_mod."};
 // (the model, its averaged copy): the copy is hidden only where the model itself is there.
-constexpr std::array<std::pair<std::string_view, std::string_view>, 2> kAveraged = {{{"net.", "net_ema."}, {"model.", "model_ema."}}};
+constexpr std::array<std::pair<std::string_view, std::string_view>, 2> kAveraged = {
+    {{"net.", "net_ema."}, {"model.", "model_ema."}}};
 
 bool at_position(std::string_view name, size_t position, std::string_view part) {
   return name.substr(std::min(position, name.size())).starts_with(part);
@@ -22,13 +23,17 @@ Wrappers find_wrappers(const std::vector<std::string>& names) {
   Wrappers wrappers;
   std::vector<std::string_view> visible;
   for (const std::string& name : names) {
-    if (name == "_extra_state" || name.ends_with("._extra_state")) wrappers.hidden.insert(name);
-    else visible.push_back(name);
+    if (name == "_extra_state" || name.ends_with("._extra_state"))
+      wrappers.hidden.insert(name);
+    else
+      visible.push_back(name);
   }
   for (bool found = true; found && !visible.empty();) {
     found = false;
     const size_t depth = wrappers.common.size();
-    const auto starts = [&](std::string_view part) { return [=](std::string_view n) { return at_position(n, depth, part); }; };
+    const auto starts = [&](std::string_view part) {
+      return [=](std::string_view n) { return at_position(n, depth, part); };
+    };
     for (const auto& [plain, averaged] : kAveraged) {
       if (std::none_of(visible.begin(), visible.end(), starts(plain))) continue;
       std::erase_if(visible, [&, averaged = averaged](std::string_view name) {

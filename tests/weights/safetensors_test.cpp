@@ -9,11 +9,11 @@
 namespace orrery {
 namespace {
 
+using ::testing::ElementsAre;
+using ::testing::HasSubstr;
 using testing::read_file;
 using testing::TemporaryFolder;
 using testing::write_file;
-using ::testing::ElementsAre;
-using ::testing::HasSubstr;
 
 std::string file_of(std::string header, std::string data) {
   std::string text(8, '\0');
@@ -35,9 +35,9 @@ std::string message_of(const std::string& content) {
 TEST(SafetensorsTest, EveryDtypeComesBackAsItWas) {
   TemporaryFolder folder;
   TensorMap tensors;
-  for (const auto dtype : {at::kBool, at::kByte, at::kChar, at::kShort, at::kUInt16, at::kInt, at::kUInt32, at::kLong, at::kUInt64,
-                           at::kHalf, at::kBFloat16, at::kFloat, at::kDouble, at::kFloat8_e4m3fn, at::kFloat8_e5m2,
-                           at::kComplexFloat})
+  for (const auto dtype :
+       {at::kBool, at::kByte, at::kChar, at::kShort, at::kUInt16, at::kInt, at::kUInt32, at::kLong, at::kUInt64, at::kHalf,
+        at::kBFloat16, at::kFloat, at::kDouble, at::kFloat8_e4m3fn, at::kFloat8_e5m2, at::kComplexFloat})
     tensors[std::string("t.") + c10::toString(dtype)] = at::arange(15, at::kFloat).reshape({3, 5}).to(dtype);
   tensors["scalar"] = at::scalar_tensor(2.5);
   tensors["empty"] = at::empty({0, 3});
@@ -96,7 +96,8 @@ TEST(SafetensorsTest, AWriterThatFailsLeavesNothing) {
 }
 
 TEST(SafetensorsTest, ADamagedFileIsNamedAndRefused) {
-  const std::string good = R"({"a":{"dtype":"U8","shape":[2],"data_offsets":[0,2]},"b":{"dtype":"U8","shape":[3],"data_offsets":[2,5]}})";
+  const std::string good =
+      R"({"a":{"dtype":"U8","shape":[2],"data_offsets":[0,2]},"b":{"dtype":"U8","shape":[3],"data_offsets":[2,5]}})";
   EXPECT_EQ(message_of(file_of(good, "12345")), "(nothing thrown)");
   EXPECT_THAT(message_of(file_of(good, "12")), HasSubstr("a.safetensors: is incomplete: 3 bytes are missing"));
   EXPECT_THAT(message_of(file_of(good, "123456")), HasSubstr("is longer than its tensors"));
@@ -105,18 +106,27 @@ TEST(SafetensorsTest, ADamagedFileIsNamedAndRefused) {
   EXPECT_THAT(message_of(std::string(16, '\xff')), HasSubstr("impossible header length"));
   EXPECT_THAT(message_of(std::string("\x02\0\0\0\0\0\0\0[]", 10)), HasSubstr("no JSON object"));
   EXPECT_THAT(message_of(file_of("{]", "")), HasSubstr("no valid JSON"));
-  EXPECT_THAT(message_of(file_of(R"({"a":{"dtype":"U8","shape":[2],"data_offsets":[0,2]},"b":{"dtype":"U8","shape":[3],"data_offsets":[1,4]}})", "1234")),
-              HasSubstr("b: overlaps another tensor"));
-  EXPECT_THAT(message_of(file_of(R"({"a":{"dtype":"U8","shape":[2],"data_offsets":[1,3]}})", "123")), HasSubstr("leaves a hole"));
+  EXPECT_THAT(
+      message_of(file_of(
+          R"({"a":{"dtype":"U8","shape":[2],"data_offsets":[0,2]},"b":{"dtype":"U8","shape":[3],"data_offsets":[1,4]}})",
+          "1234")),
+      HasSubstr("b: overlaps another tensor"));
+  EXPECT_THAT(message_of(file_of(R"({"a":{"dtype":"U8","shape":[2],"data_offsets":[1,3]}})", "123")),
+              HasSubstr("leaves a hole"));
   EXPECT_THAT(message_of(file_of(R"({"a":{"dtype":"U8","shape":[2],"data_offsets":[0,3]}})", "123")),
               HasSubstr("data_offsets that do not fit its shape; expected 2 bytes, got 3"));
-  EXPECT_THAT(message_of(file_of(R"({"a":{"dtype":"U8","shape":[],"data_offsets":[0,1]},"a":{"dtype":"U8","shape":[],"data_offsets":[0,1]}})", "1")),
-              HasSubstr("a: stands twice"));
+  EXPECT_THAT(
+      message_of(file_of(
+          R"({"a":{"dtype":"U8","shape":[],"data_offsets":[0,1]},"a":{"dtype":"U8","shape":[],"data_offsets":[0,1]}})",
+          "1")),
+      HasSubstr("a: stands twice"));
   EXPECT_THAT(message_of(file_of(R"({"a":{"dtype":"F4","shape":[2],"data_offsets":[0,1]}})", "1")), HasSubstr("got F4"));
-  EXPECT_THAT(message_of(file_of(R"({"a":{"dtype":"U8","shape":[-2],"data_offsets":[0,1]}})", "1")), HasSubstr("no list of sizes"));
+  EXPECT_THAT(message_of(file_of(R"({"a":{"dtype":"U8","shape":[-2],"data_offsets":[0,1]}})", "1")),
+              HasSubstr("no list of sizes"));
   EXPECT_THAT(message_of(file_of(R"({"a":{"dtype":"F32","shape":[4611686018427387904,4],"data_offsets":[0,0]}})", "")),
               HasSubstr("impossibly large"));
-  EXPECT_THAT(message_of(file_of(R"({"a":{"dtype":"U8","shape":[2],"data_offsets":[2,0]}})", "12")), HasSubstr("impossible data_offsets"));
+  EXPECT_THAT(message_of(file_of(R"({"a":{"dtype":"U8","shape":[2],"data_offsets":[2,0]}})", "12")),
+              HasSubstr("impossible data_offsets"));
   EXPECT_THAT(message_of(file_of(R"({"a":3})", "")), HasSubstr("a: is not described"));
   EXPECT_THAT(message_of(file_of(R"({"a":[[[[[[[]]]]]]]})", "")), HasSubstr("nested too deeply"));
 }

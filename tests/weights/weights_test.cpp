@@ -11,11 +11,11 @@
 namespace orrery {
 namespace {
 
-using testing::TemporaryFolder;
-using testing::write_file;
 using ::testing::ElementsAre;
 using ::testing::HasSubstr;
 using ::testing::IsEmpty;
+using testing::TemporaryFolder;
+using testing::write_file;
 
 template <typename Call>
 std::string message_of(Call call) {
@@ -29,7 +29,8 @@ std::string message_of(Call call) {
 }
 
 Weights small() {
-  return Weights::from({{"a.b.w", at::ones({2, 3}, at::kBFloat16)}, {"a.b.n", at::ones({4}, at::kLong)}, {"c", at::zeros({1})}}, "here");
+  return Weights::from(
+      {{"a.b.w", at::ones({2, 3}, at::kBFloat16)}, {"a.b.n", at::ones({4}, at::kLong)}, {"c", at::zeros({1})}}, "here");
 }
 
 TEST(WeightsTest, ViewsReadUnderTheirPrefix) {
@@ -60,7 +61,9 @@ TEST(WeightsTest, MissingAndMisshapenAreNamedInFull) {
   const Weights weights = small().sub("a");
   EXPECT_EQ(message_of([&] { weights.get("b.x", {2}); }),
             "weights: here: a.b.x: is missing; expected a tensor [2]; is this a checkpoint of another model?");
-  EXPECT_THAT(message_of([&] { weights.get("b.w", {3, 2}); }),
+  EXPECT_THAT(message_of([&] {
+                weights.get("b.w", {3, 2});
+              }),
               HasSubstr("here: a.b.w: has the wrong shape; expected [3, 2], got [2, 3]"));
   EXPECT_THAT(message_of([&] { weights.find("b.w", {3, 2}); }), HasSubstr("wrong shape"));
 }
@@ -141,7 +144,8 @@ TEST(WeightsTest, AComponentFolderIsFoundUnderItsUsualNames) {
 
 TEST(WeightsTest, ShardsAreReadAsOneAndAMissingOneIsNamed) {
   TemporaryFolder folder;
-  const char* index = R"({"metadata": {}, "weight_map": {"a": "m-1.safetensors", "b": "m-2.safetensors", "c": "m-1.safetensors"}})";
+  const char* index =
+      R"({"metadata": {}, "weight_map": {"a": "m-1.safetensors", "b": "m-2.safetensors", "c": "m-1.safetensors"}})";
   write_file(folder / "model.safetensors.index.json", index);
   save_safetensors(folder / "m-1.safetensors", {{"a", at::ones({1})}, {"c", at::ones({3})}});
   EXPECT_THAT(message_of([&] { Weights::open(folder.path()); }), HasSubstr("lacks 1 of its 2 shards: m-2.safetensors"));
