@@ -39,6 +39,10 @@ std::unique_ptr<FrameSource> open_video_file(const std::filesystem::path& path);
 /// Pictures, one a frame, `fps` of them a second; one picture alone has fps 0. `paths` is not empty.
 std::unique_ptr<FrameSource> open_pictures(std::vector<std::filesystem::path> paths, double fps);
 
+/// How long a Matroska or AVI file is by its own first bytes; empty for others, and where it does not say. FFmpeg reads such
+/// a file to its end without a word when it was cut off.
+std::optional<uint64_t> stated_size(const std::filesystem::path& path);
+
 /// Whether a file begins as a still picture does.
 bool is_picture(const std::filesystem::path& path);
 /// The decoded picture of a file, and how it must be turned.

@@ -11,7 +11,8 @@ namespace orrery::media {
 namespace fs = std::filesystem;
 
 Partial::Partial(const fs::path& target, Kind kind) : target_(target) {
-  const std::string stem = "." + target.filename().string() + ".partial-" + std::to_string(getpid()) + "-";
+  std::string stem = ".";
+  stem += target.filename().string() + ".partial-" + std::to_string(getpid()) + "-";
   for (int attempt = 0;; ++attempt) {
     path_ = target.parent_path() / (stem + std::to_string(attempt));
     if (kind == Kind::kFolder) {

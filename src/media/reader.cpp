@@ -87,9 +87,9 @@ struct VideoReader::Impl {
   bool advance(double time) {
     while (upcoming && upcoming->time <= time + slack) step();
     if (upcoming) return true;
-    if (time + slack < current->time + current->duration) return true;
-    if (damage) std::rethrow_exception(damage);
-    return false;
+    if (!damage) return time + slack < current->time + current->duration;
+    if (time > current->time + slack) std::rethrow_exception(damage);
+    return true;
   }
 
   const at::Tensor& picture() {

@@ -1,8 +1,10 @@
 #include <algorithm>
 #include <cmath>
 #include <fstream>
+#include <limits>
 #include <string_view>
 #include <thread>
+#include <utility>
 
 #include "media/frame_source.h"
 
@@ -34,7 +36,7 @@ InputPtr open_input(const fs::path& path) {
   if (error < 0) {  // FFmpeg has freed the context
     std::string head(12, '\0');
     std::ifstream(path, std::ios::binary).read(head.data(), 12);
-    if (head.substr(4, 4) == "ftyp" && error == AVERROR_INVALIDDATA) {
+    if (head.substr(4, 4) == "ftyp" && (error == AVERROR_INVALIDDATA || error == AVERROR_EOF)) {
       fail(path, "is an incomplete MP4: its index is missing or damaged",
            "it was cut off while it was recorded or copied; fetch it again");
     }
@@ -121,6 +123,7 @@ class VideoFile : public FrameSource {
       avcodec_flush_buffers(codec_.get());
       counting_ = false;
       trusted_from_ = time - 1;
+      previous_ = -1;
       peeked_ = decode();
       if (peeked_ && peeked_->time <= time) return;
     }
@@ -211,6 +214,8 @@ class VideoFile : public FrameSource {
       damage_ = error_text(error);
     } else if (counting_ && packets_ < expected_packets_) {
       damage_ = "the file ends after " + std::to_string(packets_) + " of " + std::to_string(expected_packets_) + " frames";
+    } else if (is_cut_off()) {
+      damage_ = "the file is shorter than its first bytes say";
     }
     if (error < 0 || !damage_.empty()) {  // the frames before the damage are still to come out
       avcodec_send_packet(codec_.get(), nullptr);
@@ -219,11 +224,17 @@ class VideoFile : public FrameSource {
     return true;
   }
 
+  bool is_cut_off() const {
+    std::error_code error;
+    const uintmax_t size = fs::file_size(path_, error);
+    return !error && size < stated_size(path_).value_or(0);
+  }
+
   [[noreturn]] void fail_damaged() const {
-    const std::string good = counting_ ? " after " + std::to_string(frames_) + " good frames" : " after the place it was read from";
-    fail(path_, "is damaged" + good + " (" + damage_ + ")",
-         counting_ && frames_ > 0 ? "fetch or record it again, or read only the first " + std::to_string(frames_) + " frames"
-                                  : "fetch or record it again");
+    const std::string count = std::to_string(frames_) + (frames_ == 1 ? " good frame" : " good frames");
+    const bool usable = counting_ && frames_ > 0;
+    fail(path_, "is damaged" + (counting_ ? " after " + count : std::string()) + " (" + damage_ + ")",
+         "fetch or record it again" + (usable ? ", or read only the first " + count : std::string()));
   }
 
   std::optional<TimedFrame> decode() {
@@ -234,7 +245,13 @@ class VideoFile : public FrameSource {
       if (error < 0 && error != AVERROR_EOF && error != AVERROR(EAGAIN)) damage_ = error_text(error);
       if (error < 0 && !damage_.empty()) fail_damaged();
       if (error < 0) return std::nullopt;
+      const double before = previous_;
       set_time(result);
+      if (before >= 0) {
+        // Behind the damage, frames that refer back come out before ones that are lost: these follow after a gap.
+        if (!damage_.empty() && result.time - before > 1.5 * least_gap_) fail_damaged();
+        least_gap_ = std::min(least_gap_, result.time - before);
+      }
       if (!is_damaged(*result.frame)) break;
       // After a seek the first frames may lack what they refer to; they lie before the place that is wanted.
       if (result.time >= trusted_from_) {
@@ -256,8 +273,10 @@ class VideoFile : public FrameSource {
     if (time <= previous_ || stamp == AV_NOPTS_VALUE) time = previous_ < 0 ? 0 : previous_ + step;
     previous_ = time;
     result.time = time;
-    const int64_t duration = frame_duration(frame);
-    result.duration = duration > 0 ? static_cast<double>(duration) * base_ : step;
+    // MP4 orders durations as it stores the frames, not as it shows them; what counts is the last one's, to the end of all.
+    double duration = static_cast<double>(frame_duration(frame)) * base_;
+    if (std::string_view(input_->iformat->name).starts_with("mov")) duration = seconds().value_or(0) - time;
+    result.duration = duration > 0 ? duration : step;
     result.orientation = orientation_;
   }
 
@@ -269,6 +288,7 @@ class VideoFile : public FrameSource {
   Orientation orientation_;
   int64_t first_ = AV_NOPTS_VALUE;  // time stamp of the first frame
   double previous_ = -1;
+  double least_gap_ = std::numeric_limits<double>::infinity();  // between two frames so far
   double trusted_from_ = -1;
   int64_t packets_ = 0, expected_packets_ = 0, frames_ = 0;
   bool counting_ = true;  // packets_ and frames_ count from the file's start

@@ -16,7 +16,8 @@ FFMPEG = str(pathlib.Path(sys.argv[1]) / "ffmpeg") if len(sys.argv) > 1 else "ff
 
 
 def ffmpeg(*arguments):
-    subprocess.run([FFMPEG, "-v", "error", "-y", "-fflags", "+bitexact", *map(str, arguments)], check=True)
+    *options, output = map(str, arguments)
+    subprocess.run([FFMPEG, "-v", "error", "-y", *options, "-fflags", "+bitexact", output], check=True)
 
 
 def source(size, frames, rate=8):
@@ -33,6 +34,15 @@ def expect(name):
     raw = subprocess.run([FFMPEG, "-v", "error", "-i", ROOT / name, "-fps_mode", "passthrough", "-f", "rawvideo", "-pix_fmt", "rgb24",
                           "-"], check=True, capture_output=True).stdout
     (ROOT / (name + ".rgb")).write_bytes(raw)
+
+
+def without_samples(mp4):
+    """An MP4 whose video track has an empty sample table."""
+    data = bytearray(mp4)
+    for box, offset in ((b"stts", 8), (b"stsz", 12), (b"stsc", 8), (b"stco", 8), (b"ctts", 8), (b"stss", 8)):
+        at = data.index(box) + offset
+        data[at : at + 4] = bytes(4)
+    return bytes(data)
 
 
 def main():
@@ -77,16 +87,18 @@ def main():
 
     # Damage.
     whole = (ROOT / "h264.mp4").read_bytes()
-    (ROOT / "cut_off.mp4").write_bytes(whole[: len(whole) * 3 // 4])
+    (ROOT / "cut_off.mp4").write_bytes(whole[:-150])
     clip("index_last.mp4", "16x18", 8, *h264)
     (ROOT / "no_index.mp4").write_bytes((ROOT / "index_last.mp4").read_bytes()[:-200])
     (ROOT / "index_last.mp4").unlink()
     (ROOT / "text.mp4").write_text("This is a text, whatever its name says.\n" * 20)
     (ROOT / "empty.mp4").write_bytes(b"")
-    ffmpeg(*source("16x18", 0), *h264, "-flags", "+bitexact", ROOT / "no_frames.mp4")
+    ffmpeg("-f", "lavfi", "-i", "nullsrc=size=16x18:rate=8", "-t", 0, *h264, "-flags", "+bitexact", ROOT / "no_frames.mp4")
     ffmpeg("-f", "lavfi", "-i", "sine=duration=0.1", "-c:a", "aac", "-flags", "+bitexact", ROOT / "sound.mp4")
-    webm = (ROOT / "odd.webm").read_bytes()
-    (ROOT / "cut_off.webm").write_bytes(webm[:-60])
+    (ROOT / "no_samples.mp4").write_bytes(without_samples(whole))
+    for name in ("odd.webm", "mjpeg.avi"):
+        data = (ROOT / name).read_bytes()
+        (ROOT / ("cut_off" + name[name.index("."):])).write_bytes(data[: len(data) * 9 // 10])
     png = (ROOT / "deep.png").read_bytes()
     (ROOT / "cut_off.png").write_bytes(png[: len(png) // 2])
     jpg = (ROOT / "exif1.jpg").read_bytes()

@@ -1,0 +1,44 @@
+#include <ATen/ATen.h>
+#include <gtest/gtest.h>
+
+#include <cmath>
+
+#include "orrery/error.h"
+#include "orrery/video.h"
+
+namespace orrery {
+namespace {
+
+TEST(ConvertTest, EveryByteSurvivesTheWayToTheNetworkAndBack) {
+  const at::Tensor frames = at::arange(2 * 4 * 32 * 3).remainder(256).to(at::kByte).view({2, 4, 32, 3});
+  const at::Tensor sample = to_input({frames, 8});
+  ASSERT_EQ(sample.sizes(), (at::IntArrayRef{1, 3, 2, 4, 32}));
+  EXPECT_EQ(sample.scalar_type(), at::kFloat);
+  EXPECT_TRUE(sample.is_contiguous());
+  EXPECT_EQ(sample[0][1][1][2][3].item<float>(), frames[1][2][3][1].item<float>() / 127.5f - 1);
+  const Video back = to_video(sample, 8);
+  EXPECT_TRUE(back.frames.equal(frames));
+  EXPECT_TRUE(back.frames.is_contiguous());
+  EXPECT_EQ(back.fps, 8);
+}
+
+TEST(ConvertTest, ValuesOutsideTheRangeAreClampedAndHalvesRounded) {
+  const at::Tensor sample = at::tensor({-7.0, -1.0, -0.003, 0.0045, 1.0, 1.2}).view({1, 1, 1, 1, 6}).expand({1, 3, 1, 1, 6});
+  const std::vector<int> expected = {0, 0, 127, 128, 255, 255};
+  for (const at::ScalarType type : {at::kFloat, at::kDouble, at::kBFloat16}) {
+    const at::Tensor row = to_video(sample.to(type), 0).frames[0][0];
+    for (int x = 0; x < 6; ++x) EXPECT_EQ(row[x][2].item<int>(), expected[x]) << type << " " << x;
+  }
+}
+
+TEST(ConvertTest, OtherShapesAndValuesAreRefused) {
+  EXPECT_THROW(to_input({at::zeros({2, 4, 4, 3}), 8}), Error);
+  EXPECT_THROW(to_input({}), Error);
+  EXPECT_THROW(to_video(at::zeros({2, 3, 1, 4, 4}), 8), Error);
+  EXPECT_THROW(to_video(at::zeros({1, 4, 1, 4, 4}), 8), Error);
+  EXPECT_THROW(to_video(at::zeros({1, 3, 1, 4, 4}, at::kByte), 8), Error);
+  EXPECT_THROW(to_video(at::full({1, 3, 1, 4, 4}, NAN), 8), Error);
+}
+
+}  // namespace
+}  // namespace orrery
