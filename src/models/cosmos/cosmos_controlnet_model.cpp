@@ -1,0 +1,120 @@
+#include "models/cosmos/cosmos_controlnet_model.h"
+
+#include <ATen/ATen.h>
+
+#include "orrery/error.h"
+
+namespace orrery::models {
+namespace {
+
+// The reference reads the same block and grid hyper-parameters as the transformer, but writes its positions' default as null.
+Config with_positions_default(const Config& config) {
+  return config.has("extra_pos_embed_type") ? config : config.with("extra_pos_embed_type", std::string());
+}
+
+std::vector<double> scales_of(const TensorMap& inputs, size_t blocks) {
+  std::vector<double> scales;
+  for (size_t i = 0; inputs.contains("conditioning_scale." + std::to_string(i)); ++i)
+    scales.push_back(inputs.at("conditioning_scale." + std::to_string(i)).to(at::kDouble).item<double>());
+  if (scales.empty())
+    scales.push_back(inputs.contains("conditioning_scale")
+                         ? inputs.at("conditioning_scale").to(at::kDouble).flatten()[0].item<double>()
+                         : 1.0);
+  const size_t given = scales.size();
+  while (scales.size() < blocks) scales.push_back(scales[scales.size() % given]);
+  return scales;
+}
+
+at::Tensor float_or_undefined(const TensorMap& inputs, const std::string& name) {
+  const auto found = inputs.find(name);
+  return found == inputs.end() ? at::Tensor() : found->second.to(at::kFloat);
+}
+
+}  // namespace
+
+CosmosControlNetModel::CosmosControlNetModel(const Config& config, const Weights& weights)
+    : in_channels_(config.get<int64_t>("in_channels", 130)),
+      patch_embed(weights.sub("patch_embed"), in_channels_, config.get<int64_t>("model_channels", 2048),
+                  config.get<std::vector<int64_t>>("patch_size", {1, 2, 2})),
+      patch_embed_base(weights.sub("patch_embed_base"), config.get<int64_t>("latent_channels", 18),
+                       config.get<int64_t>("model_channels", 2048),
+                       config.get<std::vector<int64_t>>("patch_size", {1, 2, 2})),
+      time_embed(weights.sub("time_embed"), config.get<int64_t>("model_channels", 2048)) {
+  const CosmosTransformerConfig shared(with_positions_default(config));
+  block_config_ = shared.block;
+  grid_config_ = shared.grid;
+  const int64_t width = block_config_.width();
+  if (shared.learnable_pos_embed) learnable_pos_embed.emplace(weights.sub("learnable_pos_embed"), width, grid_config_);
+  if (shared.use_crossattn_projection)
+    crossattn_proj = CosmosContextProjection(weights.sub("crossattn_proj"), shared.crossattn_proj_in_channels,
+                                             shared.encoder_hidden_states_channels);
+  if (shared.img_context_dim_in > 0)
+    img_context_proj =
+        CosmosContextProjection(weights.sub("img_context_proj"), shared.img_context_dim_in, shared.img_context_dim_out);
+  const auto blocks = config.get<int64_t>("n_controlnet_blocks", 4);
+  for (int64_t i = 0; i < blocks; ++i) {
+    const Weights block = weights.sub("control_blocks", i);
+    if (i == 0) before_proj = layers::Linear(block.sub("before_proj"), width, width, /*bias=*/true);
+    control_blocks.push_back({CosmosTransformerBlock(block, block_config_),
+                              layers::Linear(block.sub("after_proj"), width, width, /*bias=*/true)});
+  }
+}
+
+TensorMap CosmosControlNetModel::call(const std::string& function, const TensorMap& inputs, const CallOptions&) const {
+  const std::string name = "controlnet.forward";
+  if (function != "forward")
+    throw Error(ErrorKind::kArgument, {.place = class_name() + "." + function, .what = "is not known", .expected = "forward"});
+  const at::Tensor controls = require_input(inputs, "controls_latents", name).to(at::kFloat);
+  const at::Tensor latents = require_input(inputs, "latents", name).to(at::kFloat);
+  const at::Tensor times = cosmos_times(require_input(inputs, "timestep", name));
+  const at::Tensor condition_mask = float_or_undefined(inputs, "condition_mask");
+  const at::Tensor fps = float_or_undefined(inputs, "fps");
+  const auto like_first = [](const at::Tensor& x) { return at::zeros_like(x.narrow(1, 0, 1)); };
+
+  at::Tensor padding_mask = float_or_undefined(inputs, "padding_mask");
+  if (!padding_mask.defined()) padding_mask = at::zeros({1, 1, latents.size(3), latents.size(4)}, at::kFloat);
+  padding_mask = cosmos_padding_channel(padding_mask, latents.sizes());
+
+  // Controls are filled with zero channels up to what the network takes, then come the two masks. [B,in_channels,t,h,w]
+  std::vector<at::Tensor> control_input = {controls};
+  const int64_t missing = in_channels_ - 2 - controls.size(1);
+  if (missing > 0) control_input.push_back(like_first(controls).expand({-1, missing, -1, -1, -1}));
+  control_input.push_back(condition_mask.defined() ? condition_mask : like_first(controls));
+  control_input.push_back(padding_mask);
+
+  std::vector<at::Tensor> base_input = {latents};
+  if (condition_mask.defined()) base_input.push_back(condition_mask);
+  base_input.push_back(padding_mask);
+
+  const TokenGrid grid = patch_embed.grid(controls.sizes());
+  const layers::Rotary rotary = cosmos_rotary(grid_config_, block_config_.attention_head_dim, grid,
+                                              fps.defined() ? fps.item<double>() : 0);
+  const at::Tensor positions = learnable_pos_embed ? (*learnable_pos_embed)(grid) : at::Tensor();
+  at::Tensor hidden_states = patch_embed(at::cat(control_input, 1));      // [B,N,D]
+  const at::Tensor base = patch_embed_base(at::cat(base_input, 1));       // [B,N,D]
+  const CosmosTimeEmbedding time = time_embed(times);
+
+  const bool pair = inputs.contains("encoder_hidden_states.0");
+  at::Tensor text = require_input(inputs, pair ? "encoder_hidden_states.0" : "encoder_hidden_states", name).to(at::kFloat);
+  if (crossattn_proj.defined()) text = crossattn_proj(text);
+  at::Tensor image = float_or_undefined(inputs, "encoder_hidden_states.1");
+  if (image.defined() && img_context_proj.defined()) image = img_context_proj(image);
+  at::Tensor mask = inputs.contains("attention_mask") ? inputs.at("attention_mask").to(at::kBool) : at::Tensor();
+  if (mask.defined()) mask = mask.unsqueeze(1).unsqueeze(1);
+
+  const std::vector<double> scales = scales_of(inputs, control_blocks.size());
+  TensorMap samples;
+  hidden_states = before_proj(hidden_states).add_(base);
+  for (size_t i = 0; i < control_blocks.size(); ++i) {
+    const auto& [block, after_proj] = control_blocks[i];
+    hidden_states = block.forward(hidden_states, block.cross_keys(text, image), time, rotary, positions, mask);
+    samples["control_block_samples." + std::to_string(i)] = after_proj(hidden_states) * scales[i];
+  }
+  return samples;
+}
+
+std::unique_ptr<Component> build_cosmos_controlnet_model(const Config& config, const Weights& weights) {
+  return std::make_unique<CosmosControlNetModel>(config, weights);
+}
+
+}  // namespace orrery::models

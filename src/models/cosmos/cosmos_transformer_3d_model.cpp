@@ -1,0 +1,216 @@
+#include "models/cosmos/cosmos_transformer_3d_model.h"
+
+#include <ATen/ATen.h>
+
+#include <algorithm>
+#include <sstream>
+
+#include "orrery/error.h"
+
+namespace orrery::models {
+namespace {
+
+std::vector<int64_t> three(const Config& config, const char* key, std::vector<int64_t> fallback) {
+  auto value = config.get<std::vector<int64_t>>(key, std::move(fallback));
+  if (value.size() != 3)
+    throw Error(ErrorKind::kConfig, {.place = config.place() + ": " + key,
+                                     .what = "has the wrong length",
+                                     .expected = "3 numbers (t, h, w)",
+                                     .got = std::to_string(value.size())});
+  return value;
+}
+
+// null means none; only an absent key means the reference's default.
+bool learns_positions(const Config& config) {
+  const auto keys = config.keys();
+  if (std::find(keys.begin(), keys.end(), "extra_pos_embed_type") == keys.end()) return true;
+  const auto type = config.find<std::string>("extra_pos_embed_type");
+  if (type && type->empty()) return false;
+  if (type && *type != "learnable")
+    throw Error(ErrorKind::kUnsupported, {.place = config.place() + ": extra_pos_embed_type",
+                                          .what = "is not known",
+                                          .expected = "null or \"learnable\"",
+                                          .got = "\"" + *type + "\""});
+  return type.has_value();
+}
+
+int64_t patch_volume(const CosmosTransformerConfig& config) {
+  return config.grid.patch_size[0] * config.grid.patch_size[1] * config.grid.patch_size[2];
+}
+
+at::Tensor optional_input(const TensorMap& inputs, const std::string& name) {
+  const auto found = inputs.find(name);
+  return found == inputs.end() ? at::Tensor() : found->second;
+}
+
+at::Tensor as_float(const at::Tensor& tensor) { return tensor.defined() ? tensor.to(at::kFloat) : tensor; }
+
+}  // namespace
+
+CosmosTransformerConfig::CosmosTransformerConfig(const Config& config)
+    : in_channels(config.get<int64_t>("in_channels", 16)),
+      out_channels(config.get<int64_t>("out_channels", 16)),
+      num_layers(config.get<int64_t>("num_layers", 28)),
+      concat_padding_mask(config.get<bool>("concat_padding_mask", true)),
+      learnable_pos_embed(learns_positions(config)),
+      use_crossattn_projection(config.get<bool>("use_crossattn_projection", false)),
+      crossattn_proj_in_channels(config.get<int64_t>("crossattn_proj_in_channels", 1024)),
+      encoder_hidden_states_channels(config.get<int64_t>("encoder_hidden_states_channels", 1024)),
+      controlnet_block_every_n(config.get<int64_t>("controlnet_block_every_n", 0)),
+      img_context_dim_in(config.get<int64_t>("img_context_dim_in", 0)),
+      img_context_dim_out(config.get<int64_t>("img_context_dim_out", 2048)) {
+  block.num_attention_heads = config.get<int64_t>("num_attention_heads", 32);
+  block.attention_head_dim = config.get<int64_t>("attention_head_dim", 128);
+  block.mlp_ratio = config.get<double>("mlp_ratio", 4.0);
+  block.text_embed_dim = config.get<int64_t>("text_embed_dim", 1024);
+  block.adaln_lora_dim = config.get<int64_t>("adaln_lora_dim", 256);
+  block.img_context = img_context_dim_in > 0;
+  grid.max_size = three(config, "max_size", grid.max_size);
+  grid.patch_size = three(config, "patch_size", grid.patch_size);
+  grid.rope_scale = config.get<std::vector<double>>("rope_scale", grid.rope_scale);
+}
+
+CosmosContextProjection::CosmosContextProjection(const Weights& weights, int64_t in_features, int64_t out_features)
+    : linear_(weights.sub("0"), in_features, out_features, /*bias=*/true) {}
+
+at::Tensor CosmosContextProjection::operator()(const at::Tensor& context) const { return at::gelu(linear_(context)); }
+
+CosmosTransformer3DModel::CosmosTransformer3DModel(const Config& config, const Weights& weights)
+    : config_(config),
+      patch_embed(weights.sub("patch_embed"), config_.in_channels + (config_.concat_padding_mask ? 1 : 0),
+                  config_.block.width(), config_.grid.patch_size),
+      time_embed(weights.sub("time_embed"), config_.block.width()),
+      norm_out(weights.sub("norm_out"), config_.block, 2),
+      proj_out(weights.sub("proj_out"), config_.block.width(), patch_volume(config_) * config_.out_channels,
+               /*bias=*/false) {
+  if (config_.learnable_pos_embed)
+    learnable_pos_embed.emplace(weights.sub("learnable_pos_embed"), config_.block.width(), config_.grid);
+  for (int64_t i = 0; i < config_.num_layers; ++i)
+    transformer_blocks.emplace_back(weights.sub("transformer_blocks", i), config_.block);
+  if (config_.use_crossattn_projection)
+    crossattn_proj = CosmosContextProjection(weights.sub("crossattn_proj"), config_.crossattn_proj_in_channels,
+                                             config_.encoder_hidden_states_channels);
+  if (config_.img_context_dim_in > 0)
+    img_context_proj = CosmosContextProjection(weights.sub("img_context_proj"), config_.img_context_dim_in,
+                                               config_.img_context_dim_out);
+}
+
+std::unique_ptr<CosmosContext> CosmosTransformer3DModel::make_context(const ContextInputs& inputs,
+                                                                      at::IntArrayRef shape) const {
+  auto context = std::make_unique<CosmosContext>();
+  const TokenGrid grid = patch_embed.grid(shape);
+  context->rotary = cosmos_rotary(config_.grid, config_.block.attention_head_dim, grid, inputs.fps);
+  if (learnable_pos_embed) context->extra_pos_emb = (*learnable_pos_embed)(grid);
+  if (inputs.text_mask.defined()) context->text_mask = inputs.text_mask.to(at::kBool).unsqueeze(1).unsqueeze(1);
+
+  std::vector<at::Tensor> channels;
+  if (inputs.condition_mask.defined()) channels.push_back(inputs.condition_mask);
+  if (config_.concat_padding_mask) {
+    const at::Tensor mask =
+        inputs.padding_mask.defined() ? inputs.padding_mask : at::zeros({1, 1, shape[3], shape[4]}, at::kFloat);
+    channels.push_back(cosmos_padding_channel(mask, shape));
+  }
+  if (!channels.empty()) context->extra_channels = at::cat(channels, 1);
+
+  const at::Tensor text = crossattn_proj.defined() ? crossattn_proj(inputs.text) : inputs.text;
+  const at::Tensor image =
+      inputs.image.defined() && img_context_proj.defined() ? img_context_proj(inputs.image) : inputs.image;
+  for (const auto& block : transformer_blocks) context->cross_keys.push_back(block.cross_keys(text, image));
+  return context;
+}
+
+std::unique_ptr<Denoiser::Context> CosmosTransformer3DModel::prepare(const Conditions& conditions,
+                                                                     at::IntArrayRef shape) const {
+  if (!conditions.text.defined())
+    throw Error(ErrorKind::kArgument, {.place = class_name(),
+                                       .what = "needs text embeddings",
+                                       .expected = "conditions.text float [B,L,D]",
+                                       .got = "none",
+                                       .hint = "give a prompt, or embeddings from a file"});
+  return make_context({.text = conditions.text,
+                       .image = conditions.image,
+                       .text_mask = conditions.text_mask,
+                       .condition_mask = conditions.known_mask,
+                       .fps = conditions.fps},
+                      shape);
+}
+
+Latents CosmosTransformer3DModel::forward(const Latents& noisy, const at::Tensor& times, const Context& context) const {
+  Latents out;
+  out.fps = noisy.fps;
+  out.video = denoise(noisy.video, times, static_cast<const CosmosContext&>(context));
+  return out;
+}
+
+at::Tensor CosmosTransformer3DModel::denoise(const at::Tensor& latents, const at::Tensor& times,
+                                             const CosmosContext& context) const {
+  const at::Tensor input =
+      context.extra_channels.defined() ? at::cat({latents, context.extra_channels}, 1) : latents;  // [B,C',t,h,w]
+  const int64_t expected = config_.in_channels + (config_.concat_padding_mask ? 1 : 0);
+  if (input.size(1) != expected)
+    throw Error(ErrorKind::kArgument,
+                {.place = class_name() + ": hidden_states",
+                 .what = "has the wrong number of channels with its masks",
+                 .expected = std::to_string(expected),
+                 .got = std::to_string(input.size(1)),
+                 .hint = "a video2world model needs a condition mask, a text2world model takes none"});
+  const TokenGrid grid = patch_embed.grid(latents.sizes());
+
+  at::Tensor hidden_states = patch_embed(input);          // [B,N,D]
+  const CosmosTimeEmbedding time = time_embed(times);     // [B,K,·]
+  for (size_t i = 0; i < transformer_blocks.size(); ++i) {
+    hidden_states = transformer_blocks[i].forward(hidden_states, context.cross_keys[i], time, context.rotary,
+                                                  context.extra_pos_emb, context.text_mask);
+    if (!context.control_residuals.empty() && i % config_.controlnet_block_every_n == 0)
+      hidden_states.add_(context.control_residuals.at(i / config_.controlnet_block_every_n));
+  }
+  hidden_states = proj_out(CosmosAdaLayerNormZero::apply(hidden_states, norm_out.modulation(time)));
+
+  // The last dimension is (ph, pw, pt, C): [B,t,h,w,ph,pw,pt,C] → [B,C,t,pt,h,ph,w,pw] → [B,C,T,H,W]
+  const auto& patch = config_.grid.patch_size;
+  return hidden_states.view({latents.size(0), grid.t, grid.h, grid.w, patch[1], patch[2], patch[0], -1})
+      .permute({0, 7, 1, 6, 2, 4, 3, 5})
+      .reshape({latents.size(0), config_.out_channels, latents.size(2), latents.size(3), latents.size(4)});
+}
+
+TensorMap CosmosTransformer3DModel::call(const std::string& function, const TensorMap& inputs,
+                                         const CallOptions&) const {
+  if (function != "forward")
+    throw Error(ErrorKind::kArgument, {.place = class_name() + "." + function, .what = "is not known", .expected = "forward"});
+  const at::Tensor latents = require_input(inputs, "hidden_states", "transformer.forward").to(at::kFloat);
+  const at::Tensor times = cosmos_times(require_input(inputs, "timestep", "transformer.forward"));
+  const bool pair = inputs.contains("encoder_hidden_states.0");
+  const at::Tensor fps = optional_input(inputs, "fps");
+  auto context = make_context(
+      {.text = require_input(inputs, pair ? "encoder_hidden_states.0" : "encoder_hidden_states", "transformer.forward")
+                   .to(at::kFloat),
+       .image = as_float(optional_input(inputs, "encoder_hidden_states.1")),
+       .text_mask = optional_input(inputs, "attention_mask"),
+       .condition_mask = as_float(optional_input(inputs, "condition_mask")),
+       .padding_mask = as_float(optional_input(inputs, "padding_mask")),
+       .fps = fps.defined() ? fps.to(at::kDouble).item<double>() : 0},
+      latents.sizes());
+  for (int64_t i = 0;; ++i) {
+    const at::Tensor residual = as_float(optional_input(inputs, "block_controlnet_hidden_states." + std::to_string(i)));
+    if (!residual.defined()) break;
+    context->control_residuals.push_back(residual);
+  }
+  return {{"sample", denoise(latents, times, *context)}};
+}
+
+at::Tensor cosmos_times(const at::Tensor& timestep) {
+  const at::Tensor times = timestep.to(at::kFloat);
+  if (times.dim() == 0) return times.view({1, 1});
+  if (times.dim() == 1) return times.unsqueeze(1);
+  if (times.dim() == 5) return times.flatten(1);
+  std::ostringstream got;
+  got << timestep.sizes();
+  throw Error(ErrorKind::kArgument,
+              {.place = "timestep", .what = "has the wrong rank", .expected = "[B] or [B,1,T,1,1]", .got = got.str()});
+}
+
+std::unique_ptr<Component> build_cosmos_transformer_3d_model(const Config& config, const Weights& weights) {
+  return std::make_unique<CosmosTransformer3DModel>(config, weights);
+}
+
+}  // namespace orrery::models

@@ -1,0 +1,89 @@
+#pragma once
+
+#include <ATen/core/Tensor.h>
+
+#include <memory>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "models/cosmos/cosmos_embeddings.h"
+#include "models/cosmos/cosmos_transformer_block.h"
+#include "orrery/config.h"
+#include "orrery/denoiser.h"
+
+namespace orrery::models {
+
+/// Names and defaults of the reference's constructor.
+struct CosmosTransformerConfig {
+  explicit CosmosTransformerConfig(const Config& config);
+
+  int64_t in_channels, out_channels, num_layers;
+  CosmosBlockConfig block;
+  CosmosGridConfig grid;
+  bool concat_padding_mask;
+  bool learnable_pos_embed;
+  bool use_crossattn_projection;
+  int64_t crossattn_proj_in_channels, encoder_hidden_states_channels;
+  int64_t controlnet_block_every_n;  ///< 0: takes no control
+  int64_t img_context_dim_in, img_context_dim_out;
+};
+
+/// Linear and exact GELU: what brings text or picture embeddings to the width the blocks expect.
+class CosmosContextProjection {
+ public:
+  CosmosContextProjection() = default;
+  CosmosContextProjection(const Weights& weights, int64_t in_features, int64_t out_features);
+  at::Tensor operator()(const at::Tensor& context) const;
+  bool defined() const { return linear_.defined(); }
+
+ private:
+  layers::Linear linear_;  // "0"
+};
+
+/// What does not depend on the noise.
+struct CosmosContext final : Denoiser::Context {
+  std::vector<CosmosCrossKeys> cross_keys;  // one for each block
+  layers::Rotary rotary;
+  at::Tensor extra_pos_emb;                 // [1,N,D], or undefined
+  at::Tensor text_mask;                     // bool [B,1,1,L], or undefined
+  at::Tensor extra_channels;                // [B,1 or 2,t,h,w] put behind the latents: condition mask, padding mask
+  std::vector<at::Tensor> control_residuals;  // [B,N,D] each, added after every n-th block; empty: none
+};
+
+/// The diffusion transformer of Cosmos Predict1, Predict2, Predict2.5 and Transfer2.5.
+/// Source: diffusers 0.42.1 models/transformers/transformer_cosmos.py (CosmosTransformer3DModel).
+class CosmosTransformer3DModel final : public Denoiser {
+ public:
+  CosmosTransformer3DModel(const Config& config, const Weights& weights);
+
+  std::string class_name() const override { return "CosmosTransformer3DModel"; }
+  std::unique_ptr<Context> prepare(const Conditions& conditions, at::IntArrayRef shape) const override;
+  Latents forward(const Latents& noisy, const at::Tensor& times, const Context& context) const override;
+  TensorMap call(const std::string& function, const TensorMap& inputs, const CallOptions& options) const override;
+
+ private:
+  // The inputs of a context under the reference's argument names.
+  struct ContextInputs {
+    at::Tensor text, image, text_mask, condition_mask, padding_mask;
+    double fps = 0;
+  };
+  std::unique_ptr<CosmosContext> make_context(const ContextInputs& inputs, at::IntArrayRef shape) const;
+  at::Tensor denoise(const at::Tensor& latents, const at::Tensor& times, const CosmosContext& context) const;
+
+  CosmosTransformerConfig config_;
+  CosmosPatchEmbed patch_embed;
+  std::optional<CosmosLearnablePositionalEmbed> learnable_pos_embed;
+  CosmosEmbedding time_embed;
+  std::vector<CosmosTransformerBlock> transformer_blocks;
+  CosmosAdaLayerNormZero norm_out;
+  layers::Linear proj_out;
+  CosmosContextProjection crossattn_proj, img_context_proj;
+};
+
+/// times of a reference call ([B], [B,1,T,1,1]) as [B,K]. Throws Error(kArgument) on another rank.
+at::Tensor cosmos_times(const at::Tensor& timestep);
+
+std::unique_ptr<Component> build_cosmos_transformer_3d_model(const Config& config, const Weights& weights);
+
+}  // namespace orrery::models

@@ -1,0 +1,115 @@
+#include "models/cosmos/cosmos_transformer_block.h"
+
+#include <ATen/ATen.h>
+
+#include "layers/attention.h"
+#include "layers/norm.h"
+
+namespace orrery::models {
+namespace {
+
+constexpr double kNormEps = 1e-6;
+constexpr double kQkNormEps = 1e-5;     // diffusers' Attention default, used for norm_q and norm_k
+constexpr double kImageQkNormEps = 1e-6;
+
+}  // namespace
+
+CosmosAdaLayerNormZero::CosmosAdaLayerNormZero(const Weights& weights, const CosmosBlockConfig& config, int64_t parts)
+    : parts_(parts),
+      linear_1(weights.sub("linear_1"), config.width(), config.adaln_lora_dim, /*bias=*/false),
+      linear_2(weights.sub("linear_2"), config.adaln_lora_dim, parts * config.width(), /*bias=*/false) {}
+
+CosmosAdaLayerNormZero::Modulation CosmosAdaLayerNormZero::modulation(const CosmosTimeEmbedding& time) const {
+  at::Tensor embedded = linear_2(linear_1(at::silu(time.embedded_timestep)));  // [B,K,parts·D]
+  embedded = embedded + time.temb.narrow(-1, 0, embedded.size(-1));
+  const auto parts = embedded.chunk(parts_, -1);
+  return {parts[0], parts[1], parts_ == 3 ? parts[2] : at::Tensor()};
+}
+
+at::Tensor CosmosAdaLayerNormZero::apply(const at::Tensor& hidden_states, const Modulation& modulation) {
+  return layers::modulate(layers::layer_norm(hidden_states, kNormEps), modulation.shift, modulation.scale);
+}
+
+CosmosAttention::CosmosAttention(const Weights& weights, const CosmosBlockConfig& config, int64_t context_dim,
+                                 bool img_context)
+    : heads_(config.num_attention_heads),
+      to_q(weights.sub("to_q"), config.width(), config.width(), /*bias=*/false),
+      to_k(weights.sub("to_k"), context_dim, config.width(), /*bias=*/false),
+      to_v(weights.sub("to_v"), context_dim, config.width(), /*bias=*/false),
+      to_out(weights.sub("to_out.0"), config.width(), config.width(), /*bias=*/false),
+      norm_q(weights.get("norm_q.weight", {config.attention_head_dim})),
+      norm_k(weights.get("norm_k.weight", {config.attention_head_dim})) {
+  if (!img_context) return;
+  q_img = layers::Linear(weights.sub("q_img"), config.width(), config.width(), /*bias=*/false);
+  k_img = layers::Linear(weights.sub("k_img"), config.width(), config.width(), /*bias=*/false);
+  v_img = layers::Linear(weights.sub("v_img"), config.width(), config.width(), /*bias=*/false);
+  q_img_norm = weights.get("q_img_norm.weight", {config.attention_head_dim});
+  k_img_norm = weights.get("k_img_norm.weight", {config.attention_head_dim});
+}
+
+at::Tensor CosmosAttention::self_attention(const at::Tensor& hidden_states, const layers::Rotary& rotary) const {
+  using layers::rms_norm, layers::rotate, layers::split_heads;
+  // [B,N,D] → [B,N,heads,head_dim]
+  const at::Tensor query = rms_norm(split_heads(to_q(hidden_states), heads_), norm_q, kQkNormEps);
+  const at::Tensor key = rms_norm(split_heads(to_k(hidden_states), heads_), norm_k, kQkNormEps);
+  const at::Tensor value = split_heads(to_v(hidden_states), heads_);
+  return to_out(layers::attention(rotate(query, rotary, layers::RotaryPairs::kHalves),
+                                  rotate(key, rotary, layers::RotaryPairs::kHalves), value));
+}
+
+CosmosCrossKeys CosmosAttention::keys(const at::Tensor& text, const at::Tensor& image) const {
+  using layers::rms_norm, layers::split_heads;
+  CosmosCrossKeys keys;
+  keys.key = rms_norm(split_heads(to_k(text), heads_), norm_k, kQkNormEps);
+  keys.value = split_heads(to_v(text), heads_);
+  if (image.defined() && k_img.defined()) {
+    keys.image_key = rms_norm(split_heads(k_img(image), heads_), k_img_norm, kImageQkNormEps);
+    keys.image_value = split_heads(v_img(image), heads_);
+  }
+  return keys;
+}
+
+at::Tensor CosmosAttention::cross_attention(const at::Tensor& hidden_states, const CosmosCrossKeys& keys,
+                                            const at::Tensor& mask) const {
+  using layers::rms_norm, layers::split_heads;
+  const at::Tensor query = rms_norm(split_heads(to_q(hidden_states), heads_), norm_q, kQkNormEps);
+  at::Tensor attended = layers::attention(query, keys.key, keys.value, mask);
+  if (keys.image_key.defined()) {
+    const at::Tensor image_query = rms_norm(split_heads(q_img(hidden_states), heads_), q_img_norm, kImageQkNormEps);
+    attended = attended + layers::attention(image_query, keys.image_key, keys.image_value);
+  }
+  return to_out(attended);
+}
+
+CosmosTransformerBlock::CosmosTransformerBlock(const Weights& weights, const CosmosBlockConfig& config)
+    : norm1(weights.sub("norm1"), config, 3),
+      norm2(weights.sub("norm2"), config, 3),
+      norm3(weights.sub("norm3"), config, 3),
+      attn1(weights.sub("attn1"), config, config.width(), /*img_context=*/false),
+      attn2(weights.sub("attn2"), config, config.text_embed_dim, config.img_context) {
+  const auto inner = static_cast<int64_t>(static_cast<double>(config.width()) * config.mlp_ratio);
+  ff_in = layers::Linear(weights.sub("ff.net.0.proj"), config.width(), inner, /*bias=*/false);
+  ff_out = layers::Linear(weights.sub("ff.net.2"), inner, config.width(), /*bias=*/false);
+}
+
+at::Tensor CosmosTransformerBlock::forward(at::Tensor hidden_states, const CosmosCrossKeys& keys,
+                                           const CosmosTimeEmbedding& time, const layers::Rotary& rotary,
+                                           const at::Tensor& extra_pos_emb, const at::Tensor& mask) const {
+  using Norm = CosmosAdaLayerNormZero;
+  if (extra_pos_emb.defined()) hidden_states = hidden_states + extra_pos_emb;
+
+  auto modulation = norm1.modulation(time);
+  at::Tensor update = attn1.self_attention(Norm::apply(hidden_states, modulation), rotary);
+  hidden_states = layers::gated_residual(hidden_states, update, modulation.gate);
+
+  modulation = norm2.modulation(time);
+  update = attn2.cross_attention(Norm::apply(hidden_states, modulation), keys, mask);
+  hidden_states = layers::gated_residual(hidden_states, update, modulation.gate);
+
+  modulation = norm3.modulation(time);
+  at::Tensor inner = ff_in(Norm::apply(hidden_states, modulation));
+  update = ff_out(at::gelu_(inner));
+  return layers::gated_residual(hidden_states, update, modulation.gate);
+}
+
+}  // namespace orrery::models

@@ -1,0 +1,123 @@
+#pragma once
+
+#include <ATen/core/Tensor.h>
+
+#include <memory>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "layers/linear.h"
+#include "layers/rotary.h"
+#include "orrery/config.h"
+#include "orrery/denoiser.h"
+
+namespace orrery::models {
+
+/// Names and defaults of the reference's constructor.
+struct WanTransformerConfig {
+  explicit WanTransformerConfig(const Config& config);
+
+  std::vector<int64_t> patch_size;
+  int64_t num_attention_heads, attention_head_dim, in_channels, out_channels, text_dim, freq_dim, ffn_dim, num_layers;
+  bool cross_attn_norm;
+  double eps;
+  int64_t image_dim;          ///< 0: no picture branch
+  int64_t added_kv_proj_dim;  ///< 0: no picture keys
+  int64_t pos_embed_seq_len;  ///< 0: the picture tokens get no positions
+
+  int64_t width() const { return num_attention_heads * attention_head_dim; }
+};
+
+/// Keys and values of one cross-attention; the picture's are undefined where there is none. [B,L,heads,head_dim]
+struct WanCrossKeys {
+  at::Tensor key, value;
+  at::Tensor image_key, image_value;
+};
+
+/// Attention with queries and keys normalised across all heads together.
+class WanAttention {
+ public:
+  WanAttention(const Weights& weights, const WanTransformerConfig& config, bool added_kv);
+  at::Tensor self_attention(const at::Tensor& hidden_states, const layers::Rotary& rotary) const;
+  WanCrossKeys keys(const at::Tensor& text, const at::Tensor& image) const;
+  at::Tensor cross_attention(const at::Tensor& hidden_states, const WanCrossKeys& keys) const;
+
+ private:
+  int64_t heads_;
+  double eps_;
+  layers::Linear to_q, to_k, to_v, to_out;
+  at::Tensor norm_q, norm_k;
+  layers::Linear add_k_proj, add_v_proj;
+  at::Tensor norm_added_k;
+};
+
+/// Self-attention, cross-attention, feed-forward; shift, scale and gate are the noise time's plus a learned table.
+class WanTransformerBlock {
+ public:
+  WanTransformerBlock(const Weights& weights, const WanTransformerConfig& config);
+  WanCrossKeys cross_keys(const at::Tensor& text, const at::Tensor& image) const { return attn2.keys(text, image); }
+  /// hidden_states [B,N,D], timestep_proj [B,K,6,D] → [B,N,D]
+  at::Tensor forward(at::Tensor hidden_states, const WanCrossKeys& keys, const at::Tensor& timestep_proj,
+                     const layers::Rotary& rotary) const;
+
+ private:
+  double eps_;
+  WanAttention attn1, attn2;
+  at::Tensor norm2_weight, norm2_bias;  // undefined where cross_attn_norm is false
+  layers::Linear ffn_in, ffn_out;
+  at::Tensor scale_shift_table;  // [1,6,D]
+};
+
+/// Noise time, text and picture brought to the width of the blocks.
+class WanTimeTextImageEmbedding {
+ public:
+  WanTimeTextImageEmbedding(const Weights& weights, const WanTransformerConfig& config);
+  /// times [B,K] → temb [B,K,D]
+  at::Tensor time(const at::Tensor& times) const;
+  /// temb [B,K,D] → [B,K,6,D]
+  at::Tensor modulation(const at::Tensor& temb) const;
+  at::Tensor text(const at::Tensor& embeddings) const;
+  at::Tensor image(const at::Tensor& embeddings) const;
+
+ private:
+  int64_t freq_dim_;
+  layers::Linear time_linear_1, time_linear_2, time_proj, text_linear_1, text_linear_2;
+  at::Tensor image_pos_embed, image_norm1_weight, image_norm1_bias, image_norm2_weight, image_norm2_bias;
+  layers::Linear image_ff_in, image_ff_out;
+};
+
+/// What does not depend on the noise.
+struct WanContext final : Denoiser::Context {
+  std::vector<WanCrossKeys> cross_keys;  // one for each block
+  layers::Rotary rotary;
+  at::Tensor extra_channels;  // [B,C',t,h,w] put behind the latents (I2V: mask and encoded picture), or undefined
+};
+
+/// The diffusion transformer of Wan 2.1 and 2.2.
+/// Source: diffusers 0.42.1 models/transformers/transformer_wan.py (WanTransformer3DModel).
+class WanTransformer3DModel final : public Denoiser {
+ public:
+  WanTransformer3DModel(const Config& config, const Weights& weights);
+
+  std::string class_name() const override { return "WanTransformer3DModel"; }
+  /// conditions.known, with a mask of as many channels as the network takes, is put behind the latents (I2V).
+  std::unique_ptr<Context> prepare(const Conditions& conditions, at::IntArrayRef shape) const override;
+  Latents forward(const Latents& noisy, const at::Tensor& times, const Context& context) const override;
+  TensorMap call(const std::string& function, const TensorMap& inputs, const CallOptions& options) const override;
+
+ private:
+  std::unique_ptr<WanContext> make_context(const at::Tensor& text, const at::Tensor& image, at::IntArrayRef shape) const;
+  at::Tensor denoise(const at::Tensor& latents, const at::Tensor& times, const WanContext& context) const;
+
+  WanTransformerConfig config_;
+  at::Tensor patch_embedding_weight, patch_embedding_bias;  // [D,C,pt,ph,pw], [D]
+  WanTimeTextImageEmbedding condition_embedder;
+  std::vector<WanTransformerBlock> blocks;
+  layers::Linear proj_out;
+  at::Tensor scale_shift_table;  // [1,2,D]
+};
+
+std::unique_ptr<Component> build_wan_transformer_3d_model(const Config& config, const Weights& weights);
+
+}  // namespace orrery::models
