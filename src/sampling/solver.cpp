@@ -1,0 +1,135 @@
+#include "sampling/solver.h"
+
+#include <ATen/ATen.h>
+
+#include <algorithm>
+#include <cmath>
+
+#include "orrery/error.h"
+
+namespace orrery::sampling {
+namespace {
+
+// Solves A x = b for the few unknowns of a multistep rule (Gauss with pivoting).
+std::vector<double> solve(std::vector<std::vector<double>> a, std::vector<double> b) {
+  const size_t n = b.size();
+  for (size_t column = 0; column < n; ++column) {
+    size_t pivot = column;
+    for (size_t row = column + 1; row < n; ++row)
+      if (std::abs(a[row][column]) > std::abs(a[pivot][column])) pivot = row;
+    std::swap(a[column], a[pivot]);
+    std::swap(b[column], b[pivot]);
+    for (size_t row = 0; row < n; ++row) {
+      if (row == column) continue;
+      const double factor = a[row][column] / a[column][column];
+      for (size_t k = column; k < n; ++k) a[row][k] -= factor * a[column][k];
+      b[row] -= factor * b[column];
+    }
+  }
+  for (size_t i = 0; i < n; ++i) b[i] /= a[i][i];
+  return b;
+}
+
+// log(α / σ) with α = 1 − σ; infinite at σ = 0.
+double log_snr(double sigma) { return std::log(1 - sigma) - std::log(sigma); }
+
+}  // namespace
+
+at::Tensor EulerSolver::step(int64_t index, const at::Tensor& sample, const at::Tensor& velocity) {
+  return at::add(sample, velocity, schedule_.sigmas[index + 1] - schedule_.sigmas[index]);
+}
+
+// One step of a given order between two rows: everything that does not depend on the sample.
+struct UniPCSolver::Coefficients {
+  double ratio = 0;       // σ_to / σ_from
+  double alpha = 0;       // 1 − σ_to
+  double phi_1 = 0;       // e^{−h} − 1
+  double b_h = 0;         // B(h)
+  std::vector<double> r;  // λ-distance of each older output, in units of h
+  std::vector<std::vector<double>> matrix;
+  std::vector<double> rhs;
+};
+
+UniPCSolver::Coefficients UniPCSolver::coefficients(int64_t from, int64_t to, int64_t order) const {
+  const auto& sigmas = schedule_.sigmas;
+  const double lambda = log_snr(sigmas[from]);
+  const double h = log_snr(sigmas[to]) - lambda;
+  Coefficients c;
+  c.ratio = sigmas[to] / sigmas[from];
+  c.alpha = 1 - sigmas[to];
+  c.phi_1 = std::expm1(-h);
+  c.b_h = options_.bh2 ? c.phi_1 : -h;
+  for (int64_t i = 1; i < order; ++i) c.r.push_back((log_snr(sigmas[from - i]) - lambda) / h);
+
+  std::vector<double> nodes = c.r;
+  nodes.push_back(1);
+  double phi = c.phi_1 / -h - 1, factorial = 1;
+  for (int64_t i = 1; i <= order; ++i) {
+    std::vector<double> row;
+    for (double node : nodes) row.push_back(std::pow(node, static_cast<double>(i - 1)));
+    c.matrix.push_back(row);
+    c.rhs.push_back(phi * factorial / c.b_h);
+    factorial *= static_cast<double>(i + 1);
+    phi = phi / -h - 1 / factorial;
+  }
+  return c;
+}
+
+// x ← ratio · x − α (e^{−h} − 1) m₀ − α B(h) Σ ρ_k D_k, with D of the older outputs and, where `newest` is there, its own.
+at::Tensor UniPCSolver::advance(const at::Tensor& sample, const Coefficients& c, const std::vector<double>& rhos,
+                                const at::Tensor& newest) const {
+  const at::Tensor& m0 = outputs_.front();
+  at::Tensor next = sample * c.ratio - m0 * (c.alpha * c.phi_1);
+  for (size_t k = 0; k < c.r.size(); ++k) next.sub_(outputs_[k + 1] - m0, c.alpha * c.b_h * rhos[k] / c.r[k]);
+  if (newest.defined()) next.sub_(newest - m0, c.alpha * c.b_h * rhos.back());
+  return next;
+}
+
+at::Tensor UniPCSolver::step(int64_t index, const at::Tensor& given, const at::Tensor& velocity) {
+  const at::Tensor output = at::sub(given, velocity, schedule_.sigmas[index]);  // x̂₀
+  at::Tensor sample = given;
+  const auto& off = options_.disable_corrector;
+  if (last_sample_.defined() && std::find(off.begin(), off.end(), index - 1) == off.end()) {
+    const Coefficients c = coefficients(index - 1, index, last_order_);
+    const auto rhos = last_order_ == 1 ? std::vector<double>{0.5} : solve(c.matrix, c.rhs);
+    sample = advance(last_sample_, c, rhos, output);
+  }
+  outputs_.push_front(output);
+  if (static_cast<int64_t>(outputs_.size()) > options_.order) outputs_.pop_back();
+
+  int64_t order = options_.order;
+  if (options_.lower_order_final) order = std::min(order, schedule_.steps() - index);
+  order = std::min<int64_t>(order, index + 1);
+  const Coefficients c = coefficients(index, index + 1, order);
+  std::vector<double> rhos;
+  if (order == 2) rhos = {0.5};
+  if (order > 2) {
+    auto matrix = c.matrix;
+    matrix.pop_back();
+    for (auto& row : matrix) row.pop_back();
+    rhos = solve(matrix, {c.rhs.begin(), c.rhs.end() - 1});
+  }
+  last_sample_ = sample;
+  last_order_ = order;
+  return advance(sample, c, rhos, {});
+}
+
+std::unique_ptr<Solver> make_solver(const Config& scheduler, const Schedule& schedule) {
+  if (scheduler.require<std::string>("_class_name") != "UniPCMultistepScheduler")
+    return std::make_unique<EulerSolver>(schedule);
+  const auto order = scheduler.get<int64_t>("solver_order", 2);
+  const auto prediction = scheduler.get<std::string>("prediction_type", "epsilon");
+  if (order < 1 || order > 3 || prediction != "flow_prediction" || !scheduler.get<bool>("predict_x0", true))
+    throw Error(ErrorKind::kUnsupported,
+                {.place = scheduler.place(),
+                 .what = "asks for a form of UniPC that is not known",
+                 .expected = "solver_order 1 to 3, prediction_type flow_prediction, predict_x0 true",
+                 .got = "solver_order " + std::to_string(order) + ", prediction_type " + prediction});
+  return std::make_unique<UniPCSolver>(
+      schedule, UniPCSolver::Options{.order = order,
+                                     .bh2 = scheduler.get<std::string>("solver_type", "bh2") != "bh1",
+                                     .lower_order_final = scheduler.get<bool>("lower_order_final", true),
+                                     .disable_corrector = scheduler.get<std::vector<int64_t>>("disable_corrector", {})});
+}
+
+}  // namespace orrery::sampling
