@@ -9,6 +9,7 @@ find_package(PkgConfig REQUIRED)
 pkg_check_modules(FFMPEG REQUIRED IMPORTED_TARGET libavformat libavcodec libavutil libswscale)
 pkg_check_modules(SENTENCEPIECE REQUIRED IMPORTED_TARGET sentencepiece)
 pkg_check_modules(PCRE2 REQUIRED IMPORTED_TARGET libpcre2-8)
+pkg_check_modules(UTF8PROC REQUIRED IMPORTED_TARGET libutf8proc)
 find_package(spdlog REQUIRED)
 find_package(nlohmann_json REQUIRED)
 find_package(CURL REQUIRED)
@@ -18,6 +19,6 @@ find_package(Threads REQUIRED)
 add_library(orrery_private_dependencies INTERFACE)
 add_library(orrery::private_dependencies ALIAS orrery_private_dependencies)
 target_link_libraries(orrery_private_dependencies INTERFACE
-  $<BUILD_INTERFACE:PkgConfig::FFMPEG> $<BUILD_INTERFACE:PkgConfig::SENTENCEPIECE> $<BUILD_INTERFACE:PkgConfig::PCRE2>
+  $<BUILD_INTERFACE:PkgConfig::FFMPEG> $<BUILD_INTERFACE:PkgConfig::SENTENCEPIECE> $<BUILD_INTERFACE:PkgConfig::PCRE2> $<BUILD_INTERFACE:PkgConfig::UTF8PROC>
   $<BUILD_INTERFACE:nlohmann_json::nlohmann_json> $<BUILD_INTERFACE:CURL::libcurl> $<BUILD_INTERFACE:ZLIB::ZLIB>
   $<BUILD_INTERFACE:Threads::Threads>)

@@ -1,12 +1,34 @@
 #include "models/registry.h"
 
+#include "models/cosmos/cosmos_controlnet_model.h"
+#include "models/cosmos/cosmos_recipes.h"
+#include "models/cosmos/cosmos_transformer_3d_model.h"
 #include "models/cosmos/tokenizer.h"
 #include "models/cosmos_ar/transformer.h"
 #include "models/tiny/taehv.h"
 #include "models/tiny/taesd.h"
+#include "models/wan/wan_recipe.h"
+#include "models/wan/wan_transformer_3d_model.h"
 #include "orrery/error.h"
+#include "text/qwen2_5_vl_text_model.h"
+#include "text/t5_encoder_model.h"
 
 namespace orrery::models {
+namespace {
+
+template <typename Table>
+const auto& find_class(const Table& table, const std::string& class_name, const std::string& place) {
+  std::string known;
+  for (const auto& entry : table) {
+    if (entry.class_name == class_name) return entry;
+    known += (known.empty() ? "" : ", ") + std::string(entry.class_name);
+  }
+  throw Error(ErrorKind::kUnsupported, {.place = place,
+                                        .what = "the class '" + class_name + "' is not known",
+                                        .expected = "one of " + known});
+}
+
+}  // namespace
 
 // One line a class. A family's name appears in its own folder and here, nowhere else.
 const std::vector<Entry>& entries() {
@@ -20,6 +42,25 @@ const std::vector<Entry>& entries() {
       {"TAEHV", "vae", build_taehv},
       {"TAESD", "vae", build_taesd},
       {"Transformer", "dynamics", build_cosmos_ar},
+      {"CosmosControlNetModel", "controlnet", build_cosmos_controlnet_model},
+      {"CosmosTransformer3DModel", "transformer", build_cosmos_transformer_3d_model},
+      {"Qwen2_5_VLForConditionalGeneration", "text_encoder", text::build_qwen2_5_vl_text_model},
+      {"T5EncoderModel", "text_encoder", text::build_t5_encoder_model},
+      {"UMT5EncoderModel", "text_encoder", text::build_t5_encoder_model},
+      {"WanTransformer3DModel", "transformer", build_wan_transformer_3d_model},
+  };
+  return table;
+}
+
+const std::vector<PipelineEntry>& pipeline_entries() {
+  static const std::vector<PipelineEntry> table = {
+      {"Cosmos2TextToImagePipeline", build_cosmos_predict2_recipe},
+      {"Cosmos2VideoToWorldPipeline", build_cosmos_predict2_recipe},
+      {"Cosmos2_5_PredictBasePipeline", build_cosmos_predict25_recipe},
+      {"CosmosTextToWorldPipeline", build_cosmos_predict1_recipe},
+      {"CosmosVideoToWorldPipeline", build_cosmos_predict1_recipe},
+      {"WanImageToVideoPipeline", build_wan_recipe},
+      {"WanPipeline", build_wan_recipe},
   };
   return table;
 }
@@ -31,14 +72,11 @@ const std::vector<Describer>& describers() {
 }
 
 const Entry& entry_of(const std::string& class_name, const std::string& place) {
-  std::string known;
-  for (const Entry& entry : entries()) {
-    if (entry.class_name == class_name) return entry;
-    known += (known.empty() ? "" : ", ") + std::string(entry.class_name);
-  }
-  throw Error(ErrorKind::kUnsupported, {.place = place,
-                                        .what = "the class '" + class_name + "' is not known",
-                                        .expected = "one of " + known});
+  return find_class(entries(), class_name, place);
+}
+
+const PipelineEntry& pipeline_entry_of(const std::string& class_name, const std::string& place) {
+  return find_class(pipeline_entries(), class_name, place);
 }
 
 }  // namespace orrery::models

@@ -7,6 +7,7 @@
 
 #include "orrery/component.h"
 #include "orrery/config.h"
+#include "orrery/diffusion.h"
 #include "orrery/weights.h"
 
 namespace orrery::models {
@@ -21,12 +22,22 @@ struct Entry {
   Builder build;
 };
 
+/// One pipeline class that model_index.json names, with how it conditions, preconditions and guides.
+struct PipelineEntry {
+  const char* class_name;
+  std::unique_ptr<DiffusionRecipe> (*build)(const DiffusionParts& parts);
+};
+
 /// Recognises a checkpoint without a config by its tensors; returns its config with `_class_name`, or nothing.
 /// The weights are as in the file, common wrappers ("module.", "net.", "model.") already stripped.
 using Describer = std::optional<Config> (*)(const Weights& weights);
 
 /// The whole table: every class orrery can build.
 const std::vector<Entry>& entries();
+/// Every pipeline class orrery can run.
+const std::vector<PipelineEntry>& pipeline_entries();
+/// The entry of a pipeline class; throws Error(kUnsupported) listing the known ones.
+const PipelineEntry& pipeline_entry_of(const std::string& class_name, const std::string& place);
 /// The describers of every family, most specific first.
 const std::vector<Describer>& describers();
 /// The entry of a class; throws Error(kUnsupported) listing the known ones.

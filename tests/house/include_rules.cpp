@@ -22,12 +22,13 @@ struct Room {
 };
 const std::vector<Room> kRooms = {
     {"include/orrery/", {"orrery/"}},
-    {"src/models/registry.cpp", {"orrery/", "models/"}},
+    {"src/models/registry.cpp", {"orrery/", "models/", "text/"}},
     {"src/models/", {"orrery/", "layers/", "ops/", "models/registry.h", "models/{family}/"}},
     {"src/layers/", {"orrery/", "layers/", "ops/", "weights/"}},
     {"src/ops/", {"orrery/", "ops/", "kernels/"}},
     {"src/sampling/", {"orrery/", "sampling/", "ops/"}},
-    {"src/text/", {"orrery/", "text/"}},
+    {"src/pipeline/", {"orrery/", "pipeline/", "models/registry.h", "media/", "sampling/"}},
+    {"src/text/", {"orrery/", "text/", "layers/"}},
     {"src/media/", {"orrery/", "media/"}},
     {"src/weights/", {"orrery/", "weights/"}},
     {"src/hub/", {"orrery/", "hub/"}},
@@ -44,12 +45,13 @@ struct Foreign {
 };
 const std::vector<Foreign> kForeign = {
     {{"libav", "libsw"}, {"src/media/", "tests/"}},
-    {{"nlohmann/"}, {"src/config.cpp", "src/weights/", "src/hub/", "examples/", "tests/"}},
+    {{"nlohmann/"}, {"src/config.cpp", "src/weights/", "src/hub/", "src/text/", "examples/", "tests/"}},
     {{"spdlog/", "fmt/"}, {"src/log.cpp"}},
     {{"curl/"}, {"src/hub/", "tests/"}},
     {{"CLI/"}, {"examples/orrery/"}},
     {{"sentencepiece"}, {"src/text/", "tests/"}},
     {{"pcre2"}, {"src/text/", "tests/"}},
+    {{"utf8proc"}, {"src/text/", "tests/"}},
     {{"boost/"}, {"examples/", "tests/"}},
     {{"hwy/"}, {"kernels/cpu/", "tests/"}},
     {{"cuda", "cublas", "cudnn", "cooperative_groups", "mma"}, {"kernels/cuda/"}},

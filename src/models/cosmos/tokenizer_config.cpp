@@ -210,7 +210,6 @@ void plan_normalization(CosmosTokenizerPlan& plan, const Config& config) {
   };
   plan.normalization.mean = statistic("latents_mean", cosmos_cv8x8x8_latents_mean());
   plan.normalization.std = statistic("latents_std", cosmos_cv8x8x8_latents_std());
-  plan.normalization.scale = 0.5;  // sigma_data of the Predict1 models, the only dynamics on these latents
 }
 
 CosmosTokenizerPlan plan_diffusers(const Config& config) {

@@ -1,0 +1,16 @@
+#pragma once
+
+#include <memory>
+
+#include "orrery/diffusion.h"
+
+namespace orrery::models {
+
+/// Predict1: EDM preconditioning (CosmosTextToWorldPipeline, CosmosVideoToWorldPipeline).
+std::unique_ptr<DiffusionRecipe> build_cosmos_predict1_recipe(const DiffusionParts& parts);
+/// Predict2: rectified flow written in σ = t / (1 − t) (Cosmos2TextToImagePipeline, Cosmos2VideoToWorldPipeline).
+std::unique_ptr<DiffusionRecipe> build_cosmos_predict2_recipe(const DiffusionParts& parts);
+/// Predict2.5: rectified flow, text, picture and video in one network (Cosmos2_5_PredictBasePipeline).
+std::unique_ptr<DiffusionRecipe> build_cosmos_predict25_recipe(const DiffusionParts& parts);
+
+}  // namespace orrery::models

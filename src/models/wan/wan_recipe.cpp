@@ -1,0 +1,168 @@
+#include "models/wan/wan_recipe.h"
+
+#include <ATen/ATen.h>
+
+#include <string>
+
+#include "orrery/denoiser.h"
+#include "orrery/error.h"
+
+namespace orrery::models {
+namespace {
+
+constexpr double kTrainTimesteps = 1000;
+constexpr int64_t kTextTokens = 512;
+
+// One network with the contexts of both prompts, made when the noise first falls into its range.
+class Expert {
+ public:
+  Expert(std::shared_ptr<const Denoiser> denoiser, const DiffusionInputs& inputs) : denoiser_(std::move(denoiser)), inputs_(inputs) {}
+
+  // u + g (c − u), as Wan writes it.
+  at::Tensor velocity(const at::Tensor& input, const at::Tensor& times) {
+    if (!prompt_) prepare();
+    const at::Tensor conditional = denoiser_->forward({.video = input}, times, *prompt_).video;
+    if (!negative_) return conditional;
+    const at::Tensor unconditional = denoiser_->forward({.video = input}, times, *negative_).video;
+    return at::lerp(unconditional, conditional, inputs_.guidance_scale);
+  }
+
+ private:
+  void prepare() {
+    Conditions conditions = inputs_.conditions;
+    prompt_ = denoiser_->prepare(conditions, inputs_.shape);
+    if (inputs_.guidance_scale <= 1) return;
+    if (!inputs_.negative_text.defined())
+      throw Error(ErrorKind::kArgument, {.place = "guidance_scale",
+                                         .what = "needs a negative prompt to be guided away from",
+                                         .hint = "give negative prompt embeddings, or guidance scale 1"});
+    conditions.text = inputs_.negative_text;
+    negative_ = denoiser_->prepare(conditions, inputs_.shape);
+  }
+
+  std::shared_ptr<const Denoiser> denoiser_;
+  DiffusionInputs inputs_;
+  std::unique_ptr<Denoiser::Context> prompt_, negative_;
+};
+
+// Which pixel frames of each latent frame were seen, one channel for each of a group's `stride` frames: [B,stride,t,h,w].
+at::Tensor seen_frames_mask(const DiffusionInputs& inputs, int64_t stride) {
+  at::Tensor mask =
+      at::zeros({inputs.shape[0], stride, inputs.shape[2], inputs.shape[3], inputs.shape[4]}, at::kFloat);
+  mask.select(2, 0).fill_(1);  // the first frame stands alone and counts for its whole group
+  if (inputs.last_frame_known) mask.select(2, -1).select(1, -1).fill_(1);
+  return mask;
+}
+
+class WanRun final : public DiffusionRun {
+ public:
+  WanRun(const DiffusionInputs& given, std::shared_ptr<const Denoiser> high, std::shared_ptr<const Denoiser> low,
+         double boundary, bool expand_timesteps, int64_t stride)
+      : boundary_(boundary) {
+    DiffusionInputs inputs = given;
+    inputs.conditions.fps = 0;
+    if (inputs.history.defined() && expand_timesteps) {
+      // TI2V: the seen frame is put into the sample itself, at noise time 0.
+      known_ = inputs.history.narrow(2, 0, 1);
+      unknown_ = at::ones({inputs.shape[0], 1, inputs.shape[2], 1, 1}, at::kFloat);
+      unknown_.select(2, 0).fill_(0);
+    } else if (inputs.history.defined()) {
+      inputs.conditions.known = inputs.history;
+      inputs.conditions.known_mask = seen_frames_mask(inputs, stride);
+    }
+    high_.emplace(std::move(high), inputs);
+    if (low) low_.emplace(std::move(low), inputs);
+  }
+
+  at::Tensor velocity(const at::Tensor& sample, const NoiseLevel& level) override {
+    Expert& expert = !low_ || level.time >= boundary_ ? *high_ : *low_;
+    if (!known_.defined()) return expert.velocity(sample, at::full({sample.size(0), 1}, level.time, at::kFloat));
+    return expert.velocity(finish(sample), unknown_.flatten(1) * level.time);
+  }
+
+  at::Tensor finish(at::Tensor sample) override {
+    return known_.defined() ? at::where(unknown_ == 0, known_, sample) : sample;
+  }
+
+ private:
+  std::optional<Expert> high_, low_;
+  double boundary_;
+  at::Tensor known_, unknown_;
+};
+
+class WanRecipe final : public DiffusionRecipe {
+ public:
+  explicit WanRecipe(const DiffusionParts& parts)
+      : codec_(parts.codec),
+        takes_image_(parts.index.get<std::string>("_class_name", "") == "WanImageToVideoPipeline"),
+        expand_timesteps_(parts.index.get<bool>("expand_timesteps", false)),
+        boundary_(parts.index.get<double>("boundary_ratio", 0.0) * kTrainTimesteps),
+        high_(denoiser(parts, "transformer")),
+        low_(denoiser(parts, "transformer_2")) {
+    if (!high_) std::swap(high_, low_);
+    if (!high_)
+      throw Error(ErrorKind::kConfig, {.place = parts.index.place(), .what = "names no transformer that can denoise"});
+  }
+
+  GenerationDefaults defaults() const override {
+    return {.num_frames = 81, .height = 480, .width = 832, .steps = 50, .guidance_scale = 5.0, .fps = expand_timesteps_ ? 24.0 : 16.0};
+  }
+
+  void check(int64_t num_frames, int64_t height, int64_t width, int64_t known_frames) const override {
+    codec_.latent_frames(num_frames);
+    const int64_t unit = codec_.spatial_stride * 2;
+    if (height % unit != 0 || width % unit != 0)
+      throw Error(ErrorKind::kArgument,
+                  {.place = "size",
+                   .what = "does not fit the network",
+                   .expected = "width and height that are multiples of " + std::to_string(unit),
+                   .got = std::to_string(width) + "x" + std::to_string(height),
+                   .hint = "the nearest below is " + std::to_string(width / unit * unit) + "x" +
+                           std::to_string(height / unit * unit)});
+    if (takes_image_ && known_frames == 0)
+      throw Error(ErrorKind::kArgument, {.place = "WanImageToVideoPipeline", .what = "needs a picture", .hint = "give -i"});
+    if (!takes_image_ && known_frames > 0)
+      throw Error(ErrorKind::kArgument, {.place = "WanPipeline",
+                                         .what = "takes no picture or video",
+                                         .hint = "leave it out, or use an image-to-video checkpoint"});
+    if (known_frames > 1)
+      throw Error(ErrorKind::kArgument, {.place = "condition frames",
+                                         .what = "do not fit the network",
+                                         .expected = "1",
+                                         .got = std::to_string(known_frames)});
+  }
+
+  at::Tensor conditioning_clip(const at::Tensor& seen, int64_t num_frames) const override {
+    if (expand_timesteps_) return seen;
+    // The network sees the latents of the picture followed by grey frames.
+    return at::cat({seen, at::zeros_like(seen).expand({-1, -1, num_frames - seen.size(2), -1, -1})}, 2);
+  }
+
+  int64_t latent_channels() const override { return codec_.latent_channels; }
+
+  at::Tensor embed_prompt(const TextTokenizer& tokenizer, const Component& text_encoder, const std::string& prompt,
+                          int64_t& cut) const override {
+    return embed_masked(tokenizer, text_encoder, collapse_white_space(prompt), kTextTokens, cut);
+  }
+
+  std::unique_ptr<DiffusionRun> begin(const DiffusionInputs& inputs) const override {
+    return std::make_unique<WanRun>(inputs, high_, low_, boundary_, expand_timesteps_, codec_.temporal_stride);
+  }
+
+ private:
+  static std::shared_ptr<const Denoiser> denoiser(const DiffusionParts& parts, const std::string& name) {
+    const auto found = parts.components.find(name);
+    return found == parts.components.end() ? nullptr : std::dynamic_pointer_cast<const Denoiser>(found->second);
+  }
+
+  CodecSpec codec_;
+  bool takes_image_, expand_timesteps_;
+  double boundary_;
+  std::shared_ptr<const Denoiser> high_, low_;
+};
+
+}  // namespace
+
+std::unique_ptr<DiffusionRecipe> build_wan_recipe(const DiffusionParts& parts) { return std::make_unique<WanRecipe>(parts); }
+
+}  // namespace orrery::models

@@ -1,0 +1,13 @@
+#pragma once
+
+#include <memory>
+
+#include "orrery/diffusion.h"
+
+namespace orrery::models {
+
+/// Wan 2.1 and 2.2: rectified flow; one network or two by noise level; text, first picture, first and last picture
+/// (WanPipeline, WanImageToVideoPipeline).
+std::unique_ptr<DiffusionRecipe> build_wan_recipe(const DiffusionParts& parts);
+
+}  // namespace orrery::models

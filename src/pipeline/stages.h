@@ -1,0 +1,34 @@
+#pragma once
+
+#include <chrono>
+#include <cstdint>
+#include <string_view>
+
+#include "orrery/progress.h"
+
+namespace orrery::pipeline {
+
+/// Tells progress with an estimate and looks at the cancellation token, for work of `total` equal units.
+class ProgressMeter {
+ public:
+  ProgressMeter(const WorkOptions& work, std::string_view stage, int64_t total)
+      : work_(work), stage_(stage), total_(total), start_(std::chrono::steady_clock::now()) {
+    tell(0);
+  }
+  /// `done` units are finished. Throws Error(kCancelled).
+  void tell(int64_t done) {
+    work_.cancel.check(stage_);
+    if (!work_.on_progress) return;
+    const double left = done > 0 ? seconds() / static_cast<double>(done) * static_cast<double>(total_ - done) : -1;
+    work_.on_progress({stage_, done, total_, left});
+  }
+  double seconds() const { return std::chrono::duration<double>(std::chrono::steady_clock::now() - start_).count(); }
+
+ private:
+  const WorkOptions& work_;
+  std::string_view stage_;
+  int64_t total_;
+  std::chrono::steady_clock::time_point start_;
+};
+
+}  // namespace orrery::pipeline
