@@ -181,11 +181,12 @@ class VideoFile : public FrameSource {
     const std::string_view name = input_->iformat->name;
     const int entries = avformat_index_get_entries_count(stream_);
     if ((name.starts_with("mov") || name.starts_with("avi")) && entries > 1) {
-      const AVIndexEntry* first = avformat_index_get_entry(stream_, 0);
-      const AVIndexEntry* last = avformat_index_get_entry(stream_, entries - 1);
-      if (last->timestamp > first->timestamp) {
-        return static_cast<double>(entries - 1) / (static_cast<double>(last->timestamp - first->timestamp) * base_);
-      }
+      const auto time = [this](int i) { return avformat_index_get_entry(stream_, i)->timestamp; };
+      const int64_t step = time(1) - time(0);
+      bool constant = step > 0;
+      for (int i = 2; constant && i < entries; ++i) constant = time(i) - time(i - 1) == step;
+      if (constant) return 1 / (static_cast<double>(step) * base_);
+      if (const double length = seconds().value_or(0); length > 0) return entries / length;
     }
     for (const AVRational rate : {stream_->avg_frame_rate, stream_->r_frame_rate}) {
       if (rate.num > 0 && rate.den > 0) return av_q2d(rate);

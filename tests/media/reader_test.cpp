@@ -48,7 +48,7 @@ INSTANTIATE_TEST_SUITE_P(
                       Clip{"bt709.mp4", 3, 16, 18, 8, 2}, Clip{"mjpeg.avi", 3, 16, 18, 8, 2},
                       Clip{"b_frames.avi", 8, 16, 18, 8, 2}, Clip{"ntsc.mkv", 5, 16, 18, 30000.0 / 1001, 2},
                       Clip{"alpha.mkv", 2, 16, 18, 8, 0}, Clip{"animated.gif", 4, 18, 16, 10, 0},
-                      Clip{"nv12.mkv", 2, 16, 18, 8, 2}, Clip{"variable.mp4", 6, 16, 18, 5, 2},
+                      Clip{"nv12.mkv", 2, 16, 18, 8, 2}, Clip{"variable.mp4", 6, 16, 18, 60.0 / 11, 2},
                       Clip{"rotated90.mp4", 2, 16, 18, 8, 2}, Clip{"rotated180.mp4", 2, 18, 16, 8, 2},
                       Clip{"rotated270.mp4", 2, 16, 18, 8, 2}, Clip{"gray.png", 1, 5, 7, 0, 0},
                       Clip{"palette.png", 1, 5, 9, 0, 0}, Clip{"deep.png", 1, 5, 9, 0, 1}),
