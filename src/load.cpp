@@ -8,6 +8,7 @@
 #include "guarded.h"
 #include "models/registry.h"
 #include "orrery/error.h"
+#include "orrery/hub.h"
 #include "orrery/log.h"
 #include "orrery/weights.h"
 
@@ -102,13 +103,6 @@ ModelDescription describe_file(const fs::path& file) {
   return {"file", "", file, {recognised(file)}};
 }
 
-fs::path local_place(const std::string& path) {
-  if (fs::exists(path)) return path;
-  throw Error(ErrorKind::kArgument, {.place = path,
-                                     .what = "does not exist",
-                                     .expected = "a model folder, a checkpoint file, or a hub id org/name[@revision][:subfolder]"});
-}
-
 void check_arithmetic(const LoadOptions& options) {
   if (options.device.is_cuda() && !at::hasCUDA())
     throw Error(ErrorKind::kDevice,
@@ -148,9 +142,9 @@ const ComponentDescription& find_component(const ModelDescription& model, const 
 
 }  // namespace
 
-ModelDescription describe_model(const std::string& path, const WorkOptions&) {
+ModelDescription describe_model(const std::string& path, const WorkOptions& work) {
   return guarded(path, [&]() -> ModelDescription {
-    const fs::path place = local_place(path);
+    const fs::path place = resolve(path, work);
     if (!fs::is_directory(place)) return describe_file(place);
     return fs::exists(place / "model_index.json") ? describe_pipeline(place) : describe_component(place);
   });

@@ -105,7 +105,7 @@ void Fetcher::refused(const std::string& place, const HttpAnswer& answer) const 
               {.place = place,
                .what = "the hub cannot be used (" +
                        (answer.failure.empty() ? "status " + std::to_string(answer.status) : answer.failure) + ")",
-               .hint = "check the network and try again; what was fetched is kept"});
+               .hint = "check the network and try again; if a local path was meant, it does not exist"});
 }
 
 Listing Fetcher::list() {

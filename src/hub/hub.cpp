@@ -92,7 +92,7 @@ fs::path fetch(const HubSettings& settings, const HubId& id, const WorkOptions& 
   throw Error(ErrorKind::kArgument,
               {.place = text,
                .what = is_id ? "is not in the local cache, and HF_HUB_OFFLINE forbids to fetch it" : "does not exist",
-               .expected = is_id ? "" : "a folder, a file, or a hub id org/name[@revision][:subfolder]",
+               .expected = is_id ? "" : "a model folder, a checkpoint file, or a hub id org/name[@revision][:subfolder]",
                .hint = is_id ? "fetch it once with `orrery pull` while online" : ""});
 }
 

@@ -235,7 +235,7 @@ TEST_F(HubTest, WhatDoesNotExistIsNamed) {
   EXPECT_THAT(message_of([] { resolve("org/lone@v9"); }), HasSubstr("org/lone@v9: the hub knows no such model, revision"));
   EXPECT_THAT(message_of([] { resolve("org/lone:vae"); }), HasSubstr("holds nothing under vae"));
   EXPECT_THAT(message_of([] { resolve("/no/such/place"); }),
-              HasSubstr("does not exist; expected a folder, a file, or a hub id"));
+              HasSubstr("does not exist; expected a model folder, a checkpoint file, or a hub id"));
   set("HF_HUB_OFFLINE", "true");
   EXPECT_THAT(message_of([] { resolve("org/lone"); }), HasSubstr("is not in the local cache, and HF_HUB_OFFLINE"));
   EXPECT_EQ(resolve(folder_.path().string()), folder_.path());
