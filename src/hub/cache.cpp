@@ -1,11 +1,13 @@
 #include "hub/cache.h"
 
+#include <unistd.h>
+
 #include <algorithm>
+#include <cerrno>
 #include <cstdlib>
 #include <fstream>
 
 #include "orrery/error.h"
-#include "weights/file.h"
 
 namespace orrery::hub_detail {
 namespace {
@@ -87,10 +89,13 @@ void CachedRepository::link(const std::string& commit, const std::string& path, 
 void CachedRepository::set_ref(const std::string& revision, const std::string& commit) const {
   if (is_commit(revision)) return;
   const fs::path ref = root_ / "refs" / revision;
-  on_disk(ref, [&] { fs::create_directories(ref.parent_path()); });
-  weights_detail::AtomicFile file(ref);
-  file.write(commit);
-  file.commit();
+  const fs::path beside = ref.string() + "." + std::to_string(::getpid());
+  on_disk(ref, [&] {
+    fs::create_directories(ref.parent_path());
+    if (!(std::ofstream(beside) << commit << std::flush))
+      throw fs::filesystem_error("", ref, std::error_code(errno, std::generic_category()));
+    fs::rename(beside, ref);
+  });
 }
 
 }  // namespace orrery::hub_detail
