@@ -1,9 +1,9 @@
 """Writes a world's model card from its configs and evaluation.json: python card.py pusht|doom."""
 import argparse
-from pathlib import Path
 
 from safetensors import safe_open
 
+from dataset import exported
 from pipeline import read_json
 
 TEXT = {
@@ -51,7 +51,7 @@ def main():
     ap = argparse.ArgumentParser()
     ap.add_argument("world", choices=TEXT)
     world = ap.parse_args().world
-    folder = Path(__file__).parent.parent / world
+    folder = exported(world)
     net, title = read_json(folder / "transformer" / "config.json"), TEXT[world][0]
     if not (folder / "evaluation.json").exists():
         (folder / "README.md").write_text(f"# {title}\n\n{TEXT[world][1]}\n\n**Not trained yet**: the transformer has had {net['trained_steps']} steps, "

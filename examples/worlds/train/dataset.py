@@ -24,6 +24,11 @@ def cache_dir(world: str) -> Path:
     return path
 
 
+def exported(world: str) -> Path:
+    """The model folder in the tree."""
+    return Path(__file__).resolve().parent.parent / world
+
+
 def area_weights(n_in: int, n_out: int) -> np.ndarray:
     """[n_out, n_in]: output pixel o averages the inputs under [o, o + 1) * n_in / n_out, partly covered ones in part."""
     edges = np.arange(n_out + 1) * (n_in / n_out)

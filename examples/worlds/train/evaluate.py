@@ -19,7 +19,7 @@ import numpy as np
 import torch
 from PIL import Image
 
-from dataset import Episodes
+from dataset import Episodes, exported
 from pipeline import Pipeline, to_u8
 
 CONTEXT, STEPS, AT = 4, 32, (1, 8, 16, 32)
@@ -196,7 +196,7 @@ def main():
     ap.add_argument("--starts", type=int, default=96)
     args = ap.parse_args()
     torch.set_num_threads(1)
-    folder = args.folder or Path(__file__).parent.parent / args.world
+    folder = args.folder or exported(args.world)
     pipe, data, rng = Pipeline(folder), Episodes(args.world, args.split), np.random.default_rng(5)
     train = Episodes(args.world)
     mean = unit(train.frames[:: max(1, len(train) // 3000)]).mean(0)

@@ -13,7 +13,7 @@ import torch
 from PIL import Image
 from safetensors.torch import save_file
 
-from dataset import Episodes, cache_dir
+from dataset import Episodes, cache_dir, exported
 from latents import Latents
 from model import feature_width
 from worlds import TOKENIZER, TRANSFORMER, WORLDS
@@ -79,13 +79,15 @@ def main():
     ap.add_argument("world", choices=WORLDS)
     ap.add_argument("--out", type=Path)
     args = ap.parse_args()
-    out = args.out or Path(__file__).parent.parent / args.world
+    out = args.out or exported(args.world)
     kept = torch.load(cache_dir(args.world) / "dynamics.pt", weights_only=False)
     latents = Latents(args.world)
+    tokenizer_steps = torch.load(cache_dir(args.world) / "tokenizer.pt", weights_only=False)["step"]
     window = kept["log"][-1]["frames"] - 1 if kept["log"] else 4
     layers = 1 + max(int(k.split(".")[1]) for k in kept["average"] if k.startswith("blocks."))
     write_json(out / "model_index.json", INDEX)
-    write_component(out / "vae", {**TOKENIZER, "latents_mean": latents.mean.tolist(), "latents_std": latents.sd.tolist()},
+    write_component(out / "vae", {**TOKENIZER, "latents_mean": latents.mean.tolist(), "latents_std": latents.sd.tolist(),
+                                  "trained_steps": tokenizer_steps},
                     latents.tokenizer.state_dict())
     features = feature_width(WORLDS[args.world]["actions"])
     write_component(out / "transformer", {**TRANSFORMER, "layers": layers, "action_features": features,

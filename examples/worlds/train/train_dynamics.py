@@ -11,7 +11,7 @@ import time
 import numpy as np
 import torch
 
-from dataset import cache_dir
+from dataset import cache_dir, exported
 from latents import Latents
 from model import WorldTransformer, action_features, feature_width
 from training import Run, rate, setup
@@ -93,7 +93,7 @@ def main():
     optimizer = torch.optim.AdamW([{"params": decayed, "weight_decay": 0.01},
                                    {"params": [p for p in net.parameters() if p.ndim <= 1], "weight_decay": 0.0}],
                                   lr=PEAK, betas=(0.9, 0.98))
-    run = Run(cache_dir(args.world) / "dynamics.pt", net, optimizer, rng)
+    run = Run(cache_dir(args.world) / "dynamics.pt", net, optimizer, rng, exported(args.world) / "transformer")
     if run.step >= steps:
         return
     data = Latents(args.world)

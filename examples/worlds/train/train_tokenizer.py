@@ -10,7 +10,7 @@ import time
 import numpy as np
 import torch
 
-from dataset import Episodes, cache_dir
+from dataset import Episodes, cache_dir, exported
 from model import Tokenizer
 from training import Run, rate, setup
 from worlds import TOKENIZER, WORLDS
@@ -55,7 +55,7 @@ def main():
     rng = setup(world["seed"])
     net = Tokenizer(**TOKENIZER)
     optimizer = torch.optim.AdamW(net.parameters(), lr=PEAK, betas=(0.9, 0.99), weight_decay=1e-4)
-    run = Run(cache_dir(args.world) / "tokenizer.pt", net, optimizer, rng, decay=0.995)
+    run = Run(cache_dir(args.world) / "tokenizer.pt", net, optimizer, rng, exported(args.world) / "vae", decay=0.995)
     if run.step >= steps:
         return
     data, held = Episodes(args.world), Episodes(args.world, "val")

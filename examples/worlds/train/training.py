@@ -1,5 +1,6 @@
 """What both training scripts share: resumable checkpoints, an exponential moving average, a learning-rate schedule."""
 import copy
+import json
 import math
 import os
 import random
@@ -8,6 +9,7 @@ import time
 
 import numpy as np
 import torch
+from safetensors.torch import load_file
 
 
 def setup(seed, threads=1):
@@ -29,13 +31,24 @@ def rate(step, total, peak, fresh=0, warmup=100, cooldown=1.0, floor=0.02):
 
 
 class Run:
-    """A network, its average, its optimiser and both random generators: one file, replaced atomically."""
+    """A network, its average, its optimiser and both random generators: one file, replaced atomically.
 
-    def __init__(self, path, net, optimizer, rng, decay=0.998, every_s=240):
+    Without that file, but with `exported` (a component's folder in the tree), training goes on from the weights there:
+    so a new machine needs nothing but the tree.
+    """
+
+    def __init__(self, path, net, optimizer, rng, exported, decay=0.998, every_s=240):
         self.path, self.net, self.optimizer, self.rng = path, net, optimizer, rng
         self.decay, self.every_s, self.saved = decay, every_s, time.time()
         self.average, self.step, self.fresh, self.log = copy.deepcopy(net).requires_grad_(False), 0, 0, []
-        if path.exists():
+        if not path.exists() and (exported / "config.json").exists():
+            state = {k: v.float() for k, v in load_file(exported / "diffusion_pytorch_model.safetensors").items()}
+            for one in (net, self.average):
+                one.load_state_dict(state, strict=False)
+            self.step = self.fresh = json.loads((exported / "config.json").read_text())["trained_steps"]
+            self.save()
+            print(f"began from {exported} at step {self.step}", flush=True)
+        elif path.exists():
             kept = torch.load(path, weights_only=False)
             grown, unknown = net.load_state_dict(kept["net"], strict=False)
             self.average.load_state_dict(kept["average"], strict=False)
