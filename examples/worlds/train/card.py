@@ -5,6 +5,7 @@ from safetensors import safe_open
 
 from dataset import exported
 from pipeline import read_json
+from worlds import WORLDS
 
 TEXT = {
     "pusht": ("PushT: a pusher, a block, two numbers",
@@ -54,8 +55,18 @@ def main():
     folder = exported(world)
     net, title = read_json(folder / "transformer" / "config.json"), TEXT[world][0]
     if not (folder / "evaluation.json").exists():
-        (folder / "README.md").write_text(f"# {title}\n\n{TEXT[world][1]}\n\n**Not trained yet**: the transformer has had {net['trained_steps']} steps, "
-                                          "and nothing was measured. The folder shows the layout; see `../train/README.md`.\n")
+        (folder / "README.md").write_text(f"""# {title}
+
+{TEXT[world][1]}
+
+**The transformer is barely trained**: {net['trained_steps']} steps of the {WORLDS[world]['dynamics_steps']} planned, and its rollouts were not measured. Expect
+little more than the last frame, held; do not judge the architecture by it. The tokenizer is trained (figures
+on validation frames: `../train/README.md`, "State"). `../train/README.md` says how to go on; `../train/evaluate.py` measures, and
+`../train/card.py` then writes a card with figures and pictures in place of this one.
+
+`sample/` holds a real first frame, the actions that followed it in a held-out episode, and the real frames (`real.mp4`, and side by
+side in `real_frames.png`). The actions and their ranges are in `action_space.json`.
+""")
         return
     e = read_json(folder / "evaluation.json")
     sched, r = read_json(folder / "scheduler" / "scheduler_config.json"), e["rollouts"]

@@ -106,7 +106,7 @@ def pusher(frames):
     return found
 
 
-def scripted_pusht(pipe, data, rng, count=40):
+def scripted_pusht(pipe, data, rng, count):
     """Hold one of the named targets from a frame whose pusher is at least 60 away along that axis."""
     out, clips = {}, []
     for name in ("up", "down", "left", "right"):
@@ -145,7 +145,7 @@ def growth(a, b):
     return min(cost(1 / 1.12), cost(1 / 1.06)) - min(cost(1.06), cost(1.12))
 
 
-def scripted_doom(pipe, data, rng, count=40):
+def scripted_doom(pipe, data, rng, count):
     """Turning: the sum of the best shifts between neighbouring frames has the commanded sign (the picture moves
     right when one turns left). Forward: over four steps the picture grows, from starts where the way is free."""
     out, clips = {}, []
@@ -201,12 +201,12 @@ def main():
     train = Episodes(args.world)
     mean = unit(train.frames[:: max(1, len(train) // 3000)]).mean(0)
     del train
-    frames = data.frames[rng.choice(len(data), 400, replace=False)]
+    frames = data.frames[rng.choice(len(data), 4 * args.starts, replace=False)]
     result = {"world": args.world, "split": args.split, "trained_steps": pipe.config.get("trained_steps"),
               "sampler": pipe.scheduler, "tokenizer": tokenizer_metrics(pipe, frames, mean)}
     result["rollouts"], starts, real, seen = rollout_metrics(pipe, data, mean, args, rng)
     scripted = scripted_pusht if args.world == "pusht" else scripted_doom
-    result["scripted"], clips = scripted(pipe, data, rng)
+    result["scripted"], clips = scripted(pipe, data, rng, args.starts)
     (folder / "evaluation.json").write_text(json.dumps(result, indent=2) + "\n")
     print(json.dumps(result, indent=1))
     rollout_picture(starts, data, real, seen["imagined"]).save(folder / "rollouts.png", optimize=True)
