@@ -39,15 +39,18 @@ ORRERY_API Video side_by_side(const Video& left, const Video& right);
 
 /// Which frames of a file are wanted.
 struct ReadOptions {
-  double start = 0;                   ///< seconds from the first frame
+  double start = 0;                   ///< seconds from the first frame: begin with the frame on screen then
   std::optional<int64_t> num_frames;  ///< at most so many; without it, all
-  std::optional<double> fps;          ///< resample by time stamps to this rate; without it, every frame as stored
+  /// Resample by time stamps to this rate: frame n is the one on screen at start + n / fps. Without it, every frame as stored.
+  /// Pictures in a folder have no time stamps; for them it is their rate (24 without it).
+  std::optional<double> fps;
   ResizeOptions size;
 };
 
 /// Reads one video frame by frame, so that memory does not grow with its length.
 /// Opens MP4, MKV, WebM, AVI, MOV, GIF, pictures, a folder of numbered pictures, or a printf pattern (frames/%05d.png).
-/// Applies rotation metadata. One thread at a time.
+/// Turns frames upright (display matrix, Exif), drops alpha, respects matrix and range (BT.601 where the file names none),
+/// takes pixels as square. Frames of a video equal those of `ffmpeg -i FILE -pix_fmt rgb24`. One thread at a time.
 class ORRERY_API VideoReader {
  public:
   /// Throws Error(kMedia) when the file is missing, no video, truncated before its first frame, or has no frame.

@@ -28,6 +28,7 @@ class FrameSource {
   virtual std::optional<TimedFrame> next() = 0;
   /// Goes to a frame at or before `time`, if that saves work. Only before the first next().
   virtual void seek(double time) = 0;
+  virtual bool stills() const = 0;                       ///< pictures, not frames of a video
   virtual double fps() const = 0;                        ///< 0 for a single picture
   virtual double tick() const = 0;                       ///< seconds by which time stamps may be rounded
   virtual std::optional<int64_t> count() const = 0;      ///< frames, where the container says so

@@ -106,6 +106,7 @@ class Pictures : public FrameSource {
   void seek(double time) override {
     if (fps_ > 0) index_ = static_cast<size_t>(std::clamp(time * fps_, 0.0, static_cast<double>(paths_.size() - 1)));
   }
+  bool stills() const override { return true; }
   double fps() const override { return fps_; }
   double tick() const override { return 0; }
   std::optional<int64_t> count() const override { return static_cast<int64_t>(paths_.size()); }

@@ -111,9 +111,10 @@ at::Tensor RgbConverter::operator()(const AVFrame& frame, const Orientation& ori
   if (!scaler_ || !same_kind(*key_, frame)) {
     const auto stored = static_cast<AVPixelFormat>(frame.format);
     const AVPixelFormat format = without_range(stored);
+    const int flags = SWS_BICUBIC | (stills_ ? SWS_ACCURATE_RND | SWS_FULL_CHR_H_INT : 0);
     const bool full = format != stored || frame.color_range == AVCOL_RANGE_JPEG;
     scaler_ = make_scaler({.width = frame.width, .height = frame.height, .from = format, .to = AV_PIX_FMT_RGB24,
-                           .from_full = full, .to_full = true, .matrix = frame.colorspace, .flags = SWS_BICUBIC});
+                           .from_full = full, .to_full = true, .matrix = frame.colorspace, .flags = flags});
     rgb_ = make_frame(AV_PIX_FMT_RGB24, frame.width, frame.height);
     key_ = new_frame();
     key_->format = frame.format;

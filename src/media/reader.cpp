@@ -48,7 +48,7 @@ std::unique_ptr<media::FrameSource> open_source(const fs::path& path, const Read
 }  // namespace
 
 struct VideoReader::Impl {
-  Impl(const fs::path& path, ReadOptions wanted) : path(path), options(std::move(wanted)), source(open_source(path, options)) {
+  Impl(const fs::path& path, ReadOptions wanted) : path(path), options(std::move(wanted)), source(open_source(path, options)), convert(source->stills()) {
     // Time stamps are rounded to ticks: a frame that comes half a tick late is still in time.
     slack = std::min(source->tick() / 2, 1e-3) + 1e-7;
     if (options.start > 0) source->seek(options.start);

@@ -131,6 +131,7 @@ class VideoFile : public FrameSource {
     peeked_.reset();
   }
 
+  bool stills() const override { return false; }
   double fps() const override { return fps_; }
   double tick() const override { return base_; }
   std::optional<int64_t> count() const override {

@@ -85,6 +85,12 @@ def main():
         exif[0x0112] = orientation
         Image.fromarray(pixels).save(ROOT / f"exif{orientation}.jpg", quality=100, subsampling=0, exif=exif)
 
+    # A photograph with chroma of half size, where programs differ in how they enlarge it.
+    y, x = np.mgrid[:20, :30]
+    photo = np.stack([128 + 100 * np.sin(x / 5), 128 + 100 * np.cos(y / 4), 128 + 90 * np.sin((x + y) / 6)], -1).astype(np.uint8)
+    Image.fromarray(photo).save(ROOT / "photo.jpg", quality=95, subsampling=2)
+    (ROOT / "photo.jpg.rgb").write_bytes(np.asarray(Image.open(ROOT / "photo.jpg").convert("RGB")).tobytes())
+
     # Damage.
     whole = (ROOT / "h264.mp4").read_bytes()
     (ROOT / "cut_off.mp4").write_bytes(whole[:-150])

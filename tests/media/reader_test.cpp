@@ -152,6 +152,12 @@ TEST(ReaderTest, ExifOrientationIsApplied) {
   EXPECT_GT(upright[13][20][2].item<int>(), 200); // blue
 }
 
+TEST(ReaderTest, PhotographsAreNearToPillows) {
+  const Video picture = read_image(clip("photo.jpg"));  // chroma of half size
+  const at::Tensor pillow = golden_frames("photo.jpg", picture.frames.sizes());
+  EXPECT_LE((picture.frames.to(at::kInt) - pillow.to(at::kInt)).abs().to(at::kFloat).mean().item<float>(), 1.5f);  // 5.0 without interpolation
+}
+
 TEST(ReaderTest, FoldersAndPatternsAreReadInTheOrderOfTheirNumbers) {
   const testing::TemporaryFolder folder;
   write_levels(folder.path(), 3);
