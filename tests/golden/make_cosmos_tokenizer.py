@@ -189,6 +189,10 @@ def main():
     for i, name in enumerate(DIFFUSERS):
         if wanted(name):
             make_diffusers(writer, name, 100 + i)
+    if wanted("cosmos_mean_std"):  # as beside an original CV checkpoint of 16 channels, for windows of 2 latents; no case
+        folder = pathlib.Path(args.out) / "cosmos_mean_std"
+        folder.mkdir(parents=True, exist_ok=True)
+        torch.save((torch.arange(32.0), torch.arange(32.0) / 8 + 1), folder / "mean_std.pt")
     if args.original:
         classes = originals(args.original)
         for i, name in enumerate(ORIGINAL):

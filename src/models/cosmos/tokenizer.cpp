@@ -5,6 +5,7 @@
 
 #include <algorithm>
 #include <array>
+#include <filesystem>
 #include <string_view>
 
 #include "orrery/error.h"
@@ -34,6 +35,27 @@ void ignore_constants(const Weights& weights, const CosmosTokenizerPlan& plan) {
   };
   ignore_idle(plan.encoder, "encoder.down", "downsample", false);
   ignore_idle(plan.decoder, "decoder.up", "upsample", true);
+}
+
+/// The original keeps the statistics of its latents beside the network, as a pair of tensors: of each channel and latent
+/// frame of a window (`mean_std.pt`), or of each channel (`image_mean_std.pt`).
+void read_statistics(CosmosTokenizerPlan& plan, const std::filesystem::path& place) {
+  const std::filesystem::path folder = std::filesystem::is_directory(place) ? place : place.parent_path();
+  const std::filesystem::path file = folder / (plan.image() ? "image_mean_std.pt" : "mean_std.pt");
+  if (plan.discrete() || plan.normalization.mean.defined() || !std::filesystem::is_regular_file(file)) return;
+  const Weights pair = Weights::open(file);
+  const auto statistic = [&](const char* name) {
+    const at::Tensor values = pair.stored(name).to(at::kFloat);
+    if (values.numel() == 0 || values.numel() % plan.latent_channels != 0) {
+      throw Error(ErrorKind::kWeights, {file.string() + ": " + name, "does not fit the tokenizer",
+                                        "a multiple of " + std::to_string(plan.latent_channels) + " numbers",
+                                        std::to_string(values.numel()), ""});
+    }
+    return values.reshape({plan.latent_channels, -1});
+  };
+  plan.normalization.mean = statistic("0");
+  plan.normalization.std = statistic("1");
+  plan.normalization.scale = 0.5;  // sigma_data of the Predict1 models, the only dynamics on these latents
 }
 
 int64_t fitting(int64_t frames, int64_t stride, bool first) {
@@ -76,6 +98,7 @@ CosmosAutoencoder::CosmosAutoencoder(const Config& config, const Weights& weight
     decoder_.emplace(weights.sub("decoder"), plan_.decoder, names, decoder_slots_);
   }
   ignore_constants(weights, plan_);
+  read_statistics(plan_, place_);
 }
 
 void CosmosAutoencoder::require_half(bool present, const char* half) const {

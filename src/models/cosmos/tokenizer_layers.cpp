@@ -61,7 +61,7 @@ CosmosCausalConv3d::CosmosCausalConv3d(const Weights& weights, bool image, int64
   if (kernel.time == 1) {
     weight_ = k == 1 ? weight_.reshape({o, i}) : weight_.reshape({o, i, k, k});
   } else if (k == 1) {
-    weight_ = weight_.reshape({o, i, kernel.time}).permute({2, 0, 1}).contiguous();  // one [O,I] matrix a tap
+    weight_ = weight_.reshape({o, i, kernel.time});  // still a view of the file, untouched until it runs
   }
 }
 
@@ -88,9 +88,9 @@ at::Tensor CosmosCausalConv3d::over_time(const at::Tensor& x, CosmosPass& pass) 
   };  // frame < 0
   const auto rows = [](const at::Tensor& t) { return t.reshape({-1, t.size(-1)}); };
 
-  at::Tensor y = at::empty({outputs, x.size(1), x.size(2), x.size(3), weight_.size(1)}, x.options());
+  at::Tensor y = at::empty({outputs, x.size(1), x.size(2), x.size(3), weight_.size(0)}, x.options());
   for (int64_t tap = taps - 1; tap >= 0; --tap) {
-    const at::Tensor matrix = weight_[tap].t();
+    const at::Tensor matrix = weight_.select(2, tap).t().contiguous();  // [I,O]
     const int64_t start = offset - (taps - 1 - tap);
     int64_t n = 0;
     for (; n < outputs && start + stride * n < 0; ++n)

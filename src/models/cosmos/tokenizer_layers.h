@@ -75,7 +75,7 @@ class CosmosCausalConv3d {
 
   CosmosKernel kernel_;
   int64_t slot_ = -1;
-  at::Tensor weight_;  // [O,I], [O,I,k,k], [kt,O,I] or [O,I,kt,k,k]
+  at::Tensor weight_;  // [O,I], [O,I,k,k], [O,I,kt] or [O,I,kt,k,k]
   at::Tensor bias_;
 };
 

@@ -8,6 +8,7 @@
 #include "orrery/error.h"
 #include "support/compare.h"
 #include "support/paths.h"
+#include "support/temporary.h"
 
 // Parity with the reference is tested by the golden cases; here is what they do not see.
 namespace orrery::models {
@@ -129,6 +130,23 @@ TEST(CosmosAutoencoderTest, HalfACheckpointIsHalfATokenizer) {
   EXPECT_EQ(kind_of([&] { encoder.decode(coded.latent); }), ErrorKind::kUnsupported);
   CodecCache cache;
   EXPECT_EQ(kind_of([&] { decoder.encode_chunk(sample, cache, true); }), ErrorKind::kUnsupported);
+}
+
+TEST(CosmosAutoencoderTest, ReadsTheStatisticsBesideAnOriginalCheckpoint) {
+  const testing::TemporaryFolder folder;
+  for (const char* name : {"model.safetensors", "config.json"}) {
+    std::filesystem::copy_file(model_folder("cv8x8x8") / name, folder / name);
+  }
+  const auto normalization = [&] {
+    const Weights weights = Weights::open(folder / "model.safetensors").to(at::kFloat);
+    return CosmosAutoencoder(Config::load(folder / "config.json"), weights).normalization();
+  };
+  EXPECT_FALSE(normalization().mean.defined());
+  std::filesystem::copy_file(testing::golden_folder() / "cosmos_mean_std/mean_std.pt", folder / "mean_std.pt");
+  const LatentNormalization read = normalization();
+  EXPECT_TRUE(at::equal(read.mean, at::arange(32, at::kFloat).view({16, 2})));
+  EXPECT_TRUE(at::equal(read.std, at::arange(32, at::kFloat).view({16, 2}) / 8 + 1));
+  EXPECT_EQ(read.scale, 0.5);
 }
 
 TEST(CosmosDescribeTest, ReadsTheConfigurationOffTheTensors) {
