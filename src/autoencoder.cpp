@@ -3,10 +3,11 @@
 #include <ATen/ATen.h>
 #include <c10/core/InferenceMode.h>
 
-#include <algorithm>
-#include <cmath>
 #include <sstream>
 
+#include "chunks.h"
+#include "finite.h"
+#include "guarded.h"
 #include "orrery/error.h"
 
 namespace orrery {
@@ -23,18 +24,6 @@ std::string text_of(at::IntArrayRef sizes) {
               {.place = place, .what = "has the wrong shape", .expected = expected, .got = text_of(got.sizes())});
 }
 
-// A sum over everything is NaN or infinite as soon as one element is, and costs no memory.
-bool is_finite(const at::Tensor& tensor) { return std::isfinite(tensor.sum(at::kDouble).item<double>()); }
-
-void check_finite(const at::Tensor& output, const at::Tensor& input, const std::string& what, const std::string& input_name) {
-  if (is_finite(output)) return;
-  if (!is_finite(input))
-    throw Error(ErrorKind::kArgument, {.place = input_name, .what = "holds values that are not finite (NaN or infinity)"});
-  throw Error(ErrorKind::kWeights, {.place = what,
-                                    .what = "the result is not finite (NaN or infinity) although the input is",
-                                    .hint = "the checkpoint is damaged, or overflows in this --dtype"});
-}
-
 void check_indices(const at::Tensor& indices, int64_t vocabulary) {
   if (vocabulary <= 0) return;  // codes_of() refuses a continuous tokenizer in its own words
   if (at::isFloatingType(indices.scalar_type()))
@@ -45,18 +34,6 @@ void check_indices(const at::Tensor& indices, int64_t vocabulary) {
                                        .what = "name codes that the tokenizer does not have",
                                        .expected = "0 … " + std::to_string(vocabulary - 1),
                                        .got = std::to_string(low) + " … " + std::to_string(high)});
-}
-
-// Calls work(begin, count, last) over `total` units, in windows that start afresh and chunks within them.
-template <typename Work>
-void for_each_chunk(int64_t total, int64_t window, int64_t chunk, const Work& work) {
-  if (window <= 0) window = total;
-  for (int64_t start = 0; start < total; start += window) {
-    CodecCache cache;
-    const int64_t end = std::min(total, start + window), step = chunk > 0 ? chunk : end - start;
-    for (int64_t begin = start; begin < end; begin += step)
-      work(begin, std::min(step, end - begin), cache, begin + step >= end);
-  }
 }
 
 at::Tensor joined(const std::vector<at::Tensor>& parts, int64_t dim) {
@@ -70,28 +47,29 @@ at::Tensor Autoencoder::codes_of(const at::Tensor&) const {
 }
 
 Encoded Autoencoder::encode(const at::Tensor& sample, int64_t chunk) const {
-  const c10::InferenceMode inference;
   if (!has_encoder())
     throw Error(ErrorKind::kUnsupported, {.place = class_name(), .what = "this checkpoint holds only a decoder"});
   if (sample.dim() != 5 || sample.size(1) != 3 || sample.size(0) < 1) wrong_shape("sample", "[B, 3, T, H, W]", sample);
   spec().check_size(sample.size(3), sample.size(4));
   const int64_t frames = sample.size(2), latents = spec().latent_frames(frames);
 
-  std::vector<at::Tensor> latent, indices;
-  for_each_chunk(frames, spec().window_frames, chunk > 0 ? chunk : preferred_encode_chunk(),
-                 [&](int64_t begin, int64_t count, CodecCache& cache, bool last) {
-                   const Encoded part = encode_chunk(sample.narrow(2, begin, count), cache, last);
-                   latent.push_back(part.latent);
-                   if (part.indices.defined()) indices.push_back(part.indices);
-                 });
-  Encoded whole{joined(latent, 2), indices.empty() ? at::Tensor() : joined(indices, 1)};
-  if (whole.latent.size(2) != latents) wrong_shape(class_name() + ".encode", std::to_string(latents) + " latent frames", whole.latent);
-  check_finite(whole.latent, sample, class_name() + ".encode", "sample");
-  return whole;
+  return guarded(class_name() + ".encode", [&]() -> Encoded {
+    std::vector<at::Tensor> latent, indices;
+    CodecCache cache;
+    for_each_chunk(frames, spec().window_frames, chunk > 0 ? chunk : preferred_encode_chunk(), [&](const Chunk& step) {
+      if (step.first) cache = {};
+      const Encoded part = encode_chunk(sample.narrow(2, step.begin, step.count), cache, step.last);
+      latent.push_back(part.latent);
+      if (part.indices.defined()) indices.push_back(part.indices);
+    });
+    Encoded whole{joined(latent, 2), indices.empty() ? at::Tensor() : joined(indices, 1)};
+    if (whole.latent.size(2) != latents) wrong_shape(class_name() + ".encode", std::to_string(latents) + " latents", whole.latent);
+    check_finite(whole.latent, sample, class_name() + ".encode", "sample");
+    return whole;
+  });
 }
 
 at::Tensor Autoencoder::decode(const at::Tensor& latent, int64_t chunk) const {
-  const c10::InferenceMode inference;
   if (!has_decoder())
     throw Error(ErrorKind::kUnsupported, {.place = class_name(), .what = "this checkpoint holds only an encoder"});
   const int64_t channels = spec().latent_channels;
@@ -100,14 +78,17 @@ at::Tensor Autoencoder::decode(const at::Tensor& latent, int64_t chunk) const {
   const int64_t latents = latent.size(2);  // a decoder may enlarge less than its encoder shrinks
   const int64_t window = spec().window_frames > 0 ? spec().latent_frames(spec().window_frames) : 0;
 
-  std::vector<at::Tensor> sample;
-  for_each_chunk(latents, window, chunk > 0 ? chunk : preferred_decode_chunk(),
-                 [&](int64_t begin, int64_t count, CodecCache& cache, bool last) {
-                   sample.push_back(decode_chunk(latent.narrow(2, begin, count), cache, last));
-                 });
-  const at::Tensor whole = joined(sample, 2);
-  check_finite(whole, latent, class_name() + ".decode", "latent");
-  return whole;
+  return guarded(class_name() + ".decode", [&] {
+    std::vector<at::Tensor> sample;
+    CodecCache cache;
+    for_each_chunk(latents, window, chunk > 0 ? chunk : preferred_decode_chunk(), [&](const Chunk& step) {
+      if (step.first) cache = {};
+      sample.push_back(decode_chunk(latent.narrow(2, step.begin, step.count), cache, step.last));
+    });
+    at::Tensor whole = joined(sample, 2);
+    check_finite(whole, latent, class_name() + ".decode", "latent");
+    return whole;
+  });
 }
 
 TensorMap Autoencoder::call(const std::string& function, const TensorMap& inputs, const CallOptions& options) const {

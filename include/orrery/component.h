@@ -1,7 +1,9 @@
 #pragma once
 
 #include <cstdint>
+#include <optional>
 #include <string>
+#include <vector>
 
 #include "orrery/export.h"
 #include "orrery/weights.h"
@@ -12,6 +14,8 @@ namespace orrery {
 struct CallOptions {
   int64_t streaming = 0;     ///< feed so many frames (or latents) at a time; 0: all at once
   bool all_layers = false;   ///< text encoders: return every layer's hidden states
+  std::vector<std::string> texts;     ///< text tokenizers: what to encode, one row of the batch each
+  std::optional<int64_t> max_length;  ///< text tokenizers: truncate and pad to so many ids; without it, pad to the longest
 };
 
 /// One part of a pipeline, loaded and const: a tokenizer's autoencoder, a transformer, a text encoder.

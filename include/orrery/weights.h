@@ -79,6 +79,7 @@ class ORRERY_API Weights {
   bool has(std::string_view name) const;                                   ///< exactly this tensor
   bool has_prefix(std::string_view name) const;                            ///< any tensor at or under "name."
   std::optional<std::vector<int64_t>> shape(std::string_view name) const;  ///< empty where absent
+  std::optional<TensorInfo> info(std::string_view name) const;             ///< as stored; empty where absent
   std::vector<std::string> names() const;                                  ///< under this view, without its prefix
   const std::map<std::string, std::string>& metadata() const;
   std::string place() const;
@@ -88,6 +89,8 @@ class ORRERY_API Weights {
   /// Full names, as they stand in the file, that no get(), find() or stored() of any view of this source has asked for;
   /// names skipped on purpose are not listed.
   std::vector<std::string> unused() const;
+  /// Whether a get(), find() or stored() of any view of this source has asked for this tensor.
+  bool used(std::string_view name) const;
   /// Says that a tensor under this view, or all under "name.", is known and not needed (buffers that we compute).
   void ignore(std::string_view name) const;
 

@@ -189,9 +189,19 @@ bool Weights::has_prefix(std::string_view name) const {
 }
 
 std::optional<std::vector<int64_t>> Weights::shape(std::string_view name) const {
+  const auto found = info(name);
+  return found ? std::optional(found->shape) : std::nullopt;
+}
+
+std::optional<TensorInfo> Weights::info(std::string_view name) const {
   const std::string stored_as = locate(name);
   if (stored_as.empty()) return std::nullopt;
-  return shared_->source->infos().at(stored_as).shape;
+  return shared_->source->infos().at(stored_as);
+}
+
+bool Weights::used(std::string_view name) const {
+  std::lock_guard lock(shared_->mutex);
+  return shared_->asked.contains(locate(name));
 }
 
 std::vector<std::string> Weights::names() const {

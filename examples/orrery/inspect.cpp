@@ -1,0 +1,77 @@
+// orrery inspect: what lies at a place, and whether it is whole; reads headers only.
+#include <cstdio>
+#include <memory>
+#include <nlohmann/json.hpp>
+
+#include "orrery/load.h"
+#include "program.h"
+
+namespace program {
+namespace {
+
+struct Options {
+  std::string path;
+  bool json = false;
+};
+
+nlohmann::ordered_json to_json(const orrery::ComponentReport& report) {
+  return {{"name", report.name},
+          {"class", report.class_name},
+          {"parameters", report.parameters},
+          {"dtype", report.dtype},
+          {"bytes", report.bytes},
+          {"run_bytes", report.run_bytes},
+          {"missing", report.missing},
+          {"unexpected", report.unexpected},
+          {"misshapen", report.misshapen}};
+}
+
+// 123456789 → "123,456,789".
+std::string grouped(int64_t number) {
+  std::string text = std::to_string(number);
+  for (int at = static_cast<int>(text.size()) - 3; at > 0; at -= 3) text.insert(at, ",");
+  return text;
+}
+
+void print_problems(const char* kind, const std::vector<std::string>& names) {
+  constexpr size_t kShown = 20;
+  for (size_t i = 0; i < std::min(names.size(), kShown); ++i) std::printf("    %s: %s\n", kind, names[i].c_str());
+  if (names.size() > kShown) std::printf("    %s: and %zu more\n", kind, names.size() - kShown);
+}
+
+void print_table(const orrery::ModelDescription& model, const std::vector<orrery::ComponentReport>& reports) {
+  std::printf("%s: %s%s%s\n", model.path.c_str(), model.kind.c_str(), model.class_name.empty() ? "" : " ", model.class_name.c_str());
+  std::printf("%-16s %-34s %16s %-9s %11s %11s\n", "component", "class", "parameters", "dtype", "stored", "to run");
+  for (const orrery::ComponentReport& report : reports) {
+    const bool weights = report.bytes > 0;
+    std::printf("%-16s %-34s %16s %-9s %11s %11s\n", report.name.empty() ? "?" : report.name.c_str(),
+                report.class_name.empty() ? "(not recognised)" : report.class_name.c_str(),
+                weights ? grouped(report.parameters).c_str() : "-", report.dtype.c_str(),
+                weights ? human_bytes(report.bytes).c_str() : "-", weights ? human_bytes(report.run_bytes).c_str() : "-");
+    print_problems("missing", report.missing);
+    print_problems("unexpected", report.unexpected);
+    print_problems("misshapen", report.misshapen);
+  }
+}
+
+void run(const Options& options) {
+  const orrery::ModelDescription model = orrery::describe_model(options.path, work());
+  std::vector<orrery::ComponentReport> reports;
+  for (const auto& component : model.components) reports.push_back(orrery::inspect_component(component));
+  if (!options.json) return print_table(model, reports);
+  nlohmann::ordered_json json = {{"path", options.path}, {"kind", model.kind}, {"components", nlohmann::ordered_json::array()}};
+  for (const auto& report : reports) json["components"].push_back(to_json(report));
+  std::printf("%s\n", json.dump(2, ' ', false, nlohmann::ordered_json::error_handler_t::replace).c_str());
+}
+
+}  // namespace
+
+void add_inspect(CLI::App& app) {
+  const auto options = std::make_shared<Options>();
+  CLI::App* command = app.add_subcommand("inspect", "Tell what a model holds and whether it is whole, from headers only");
+  command->add_option("path,--model", options->path, "Pipeline or component folder, checkpoint file, or hub id")->required();
+  command->add_flag("--json", options->json, "Print one JSON object");
+  command->final_callback([=] { run(*options); });
+}
+
+}  // namespace program

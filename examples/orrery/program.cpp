@@ -1,0 +1,112 @@
+#include "program.h"
+
+#include <ATen/Parallel.h>
+#include <signal.h>
+#include <unistd.h>
+
+#include <cstdio>
+#include <cstdlib>
+#include <map>
+#include <thread>
+
+#include "orrery/error.h"
+
+namespace program {
+namespace {
+
+namespace fs = std::filesystem;
+using orrery::Error;
+using orrery::ErrorKind;
+
+const std::map<std::string, at::ScalarType> kDtypes = {
+    {"float32", at::kFloat}, {"bfloat16", at::kBFloat16}, {"float16", at::kHalf}};
+
+orrery::CancellationToken& interrupt() {
+  static orrery::CancellationToken token;
+  return token;
+}
+
+// "encode  [##########          ] 12/25  0:31 left", drawn over itself.
+void draw(const orrery::Progress& progress) {
+  constexpr int kWidth = 30;
+  std::string line = "\r\033[K" + std::string(progress.stage) + "  ";
+  if (progress.total > 0) {
+    const int filled = static_cast<int>(kWidth * progress.done / progress.total);
+    line += "[" + std::string(filled, '#') + std::string(kWidth - filled, ' ') + "] ";
+  }
+  line += std::to_string(progress.done) + (progress.total > 0 ? "/" + std::to_string(progress.total) : "");
+  if (progress.seconds_left >= 0) {
+    char left[32];
+    const int seconds = static_cast<int>(progress.seconds_left + 0.5);
+    std::snprintf(left, sizeof left, "  %d:%02d left", seconds / 60, seconds % 60);
+    line += left;
+  }
+  if (progress.total > 0 && progress.done >= progress.total) line = "\r\033[K";  // the result speaks for itself
+  std::fputs(line.c_str(), stderr);
+  std::fflush(stderr);
+}
+
+}  // namespace
+
+void ModelOptions::add_to(CLI::App& command) {
+  command.add_option("--model", path, "Pipeline or component folder, checkpoint file, or hub id org/name[@revision][:subfolder]")
+      ->required();
+  command.add_option("--device", device, "cpu or cuda[:N]")->check([](const std::string& name) {
+    const bool known = name == "cpu" || name == "cuda" ||
+                       (name.starts_with("cuda:") && name.size() <= 8 && name.size() > 5 &&
+                        name.find_first_not_of("0123456789", 5) == std::string::npos);
+    return known ? std::string() : "'" + name + "' is no device; expected cpu or cuda[:N]";
+  })->capture_default_str();
+  command.add_option("--dtype", dtype, "Precision of the arithmetic: float32, bfloat16 or float16")
+      ->check(CLI::IsMember(kDtypes))->capture_default_str();
+  command.add_option("--threads", threads, "CPU threads; as many as there are cores if not given")->check(CLI::PositiveNumber);
+}
+
+orrery::LoadOptions ModelOptions::load() const {
+  if (threads > 0) at::set_num_threads(threads);
+  return {.device = at::Device(device), .dtype = kDtypes.at(dtype), .work = work()};
+}
+
+orrery::WorkOptions work() {
+  orrery::WorkOptions options{.cancel = interrupt()};
+  if (isatty(STDERR_FILENO)) options.on_progress = draw;
+  return options;
+}
+
+void watch_for_interrupt() {
+  sigset_t signals;
+  sigemptyset(&signals);
+  sigaddset(&signals, SIGINT);
+  if (pthread_sigmask(SIG_BLOCK, &signals, nullptr) != 0) return;
+  std::thread([signals] {
+    int number = 0;
+    sigwait(&signals, &number);
+    std::fputs("\ninterrupted: stopping (once more to stop at once)\n", stderr);
+    interrupt().cancel();
+    sigwait(&signals, &number);
+    _exit(130);
+  }).detach();
+}
+
+void check_interrupt() { interrupt().check("orrery"); }
+
+void require_writable(const fs::path& path) {
+  const fs::path folder = path.has_parent_path() ? path.parent_path() : fs::path(".");
+  std::error_code ignored;
+  if (!fs::is_directory(folder, ignored))
+    throw Error(ErrorKind::kArgument, {.place = path.string(), .what = "cannot be written: its folder does not exist"});
+  if (access(folder.c_str(), W_OK) != 0)
+    throw Error(ErrorKind::kArgument, {.place = path.string(), .what = "cannot be written: no permission in its folder"});
+}
+
+std::string human_bytes(int64_t bytes) {
+  constexpr const char* kUnits[] = {"B", "KiB", "MiB", "GiB", "TiB"};
+  double value = static_cast<double>(bytes);
+  int unit = 0;
+  for (; value >= 1024 && unit < 4; ++unit) value /= 1024;
+  char text[32];
+  std::snprintf(text, sizeof text, unit == 0 ? "%.0f %s" : "%.1f %s", value, kUnits[unit]);
+  return text;
+}
+
+}  // namespace program

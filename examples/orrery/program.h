@@ -1,0 +1,59 @@
+// What the subcommands share: options, progress, interruption, and files that appear only when they are complete.
+#pragma once
+
+#include <CLI/CLI.hpp>
+#include <chrono>
+#include <filesystem>
+#include <string>
+
+#include "orrery/load.h"
+#include "orrery/progress.h"
+
+namespace program {
+
+/// Where a model lies and how it runs; the same options in every subcommand that loads one.
+struct ModelOptions {
+  std::string path;
+  std::string device = "cpu";
+  std::string dtype = "float32";
+  int threads = 0;
+
+  void add_to(CLI::App& command);
+  /// Sets the number of threads and gives what the library wants to know.
+  orrery::LoadOptions load() const;
+};
+
+/// A bar with an estimate on stderr where that is a terminal, and a token that Ctrl-C raises.
+orrery::WorkOptions work();
+
+/// From now on the first Ctrl-C raises the token of work(), the second ends the program.
+/// Must be called before the first thread starts.
+void watch_for_interrupt();
+/// Throws Error(kCancelled) after a Ctrl-C: called before a result is written.
+void check_interrupt();
+
+/// Throws Error(kArgument) when nothing can be written at `path`, before long work is done for it.
+void require_writable(const std::filesystem::path& path);
+
+/// "12.3 MiB".
+std::string human_bytes(int64_t bytes);
+
+/// Seconds since the clock was made.
+class Stopwatch {
+ public:
+  double seconds() const { return std::chrono::duration<double>(Clock::now() - start_).count(); }
+
+ private:
+  using Clock = std::chrono::steady_clock;
+  Clock::time_point start_ = Clock::now();
+};
+
+// One function a file: each adds its subcommand, which runs when the command line is parsed.
+void add_bench(CLI::App& app);
+void add_decode(CLI::App& app);
+void add_encode(CLI::App& app);
+void add_eval(CLI::App& app);
+void add_inspect(CLI::App& app);
+void add_reconstruct(CLI::App& app);
+
+}  // namespace program
