@@ -5,8 +5,8 @@
 
 #include <sstream>
 
+#include "checks.h"
 #include "chunks.h"
-#include "finite.h"
 #include "guarded.h"
 #include "orrery/error.h"
 
@@ -22,18 +22,6 @@ std::string text_of(at::IntArrayRef sizes) {
 [[noreturn]] void wrong_shape(const std::string& place, const std::string& expected, const at::Tensor& got) {
   throw Error(ErrorKind::kArgument,
               {.place = place, .what = "has the wrong shape", .expected = expected, .got = text_of(got.sizes())});
-}
-
-void check_indices(const at::Tensor& indices, int64_t vocabulary) {
-  if (vocabulary <= 0) return;  // codes_of() refuses a continuous tokenizer in its own words
-  if (at::isFloatingType(indices.scalar_type()))
-    throw Error(ErrorKind::kArgument, {.place = "indices", .what = "must be integers", .got = at::toString(indices.scalar_type())});
-  const int64_t low = indices.min().item<int64_t>(), high = indices.max().item<int64_t>();
-  if (low < 0 || high >= vocabulary)
-    throw Error(ErrorKind::kArgument, {.place = "indices",
-                                       .what = "name codes that the tokenizer does not have",
-                                       .expected = "0 … " + std::to_string(vocabulary - 1),
-                                       .got = std::to_string(low) + " … " + std::to_string(high)});
 }
 
 at::Tensor joined(const std::vector<at::Tensor>& parts, int64_t dim) {

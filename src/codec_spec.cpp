@@ -16,18 +16,11 @@ int64_t frames_of_stretch(const CodecSpec& spec, int64_t latents) {
   return spec.causal ? 1 + spec.temporal_stride * (latents - 1) : spec.temporal_stride * latents;
 }
 
-bool fits(const CodecSpec& spec, int64_t frames) {
-  if (frames < 1) return false;
-  if (spec.pads_time) return true;
-  const int64_t rest = spec.window_frames > 0 ? frames % spec.window_frames : frames;
-  return (rest == 0 && frames > 0) || frames_of_stretch(spec, latents_of_stretch(spec, rest)) == rest;
-}
-
 // The nearest counts that fit on both sides, "9 or 13"; only the one above where there is none below.
 std::string nearest_counts(const CodecSpec& spec, int64_t frames) {
   int64_t below = frames - 1, above = std::max<int64_t>(frames, 0) + 1;
-  while (below > 0 && !fits(spec, below)) --below;
-  while (!fits(spec, above)) ++above;
+  while (below > 0 && !spec.takes_frames(below)) --below;
+  while (!spec.takes_frames(above)) ++above;
   return (below > 0 ? std::to_string(below) + " or " : "") + std::to_string(above);
 }
 
@@ -38,8 +31,15 @@ std::string rule(const CodecSpec& spec) {
 
 }  // namespace
 
+bool CodecSpec::takes_frames(int64_t frames) const {
+  if (frames < 1) return false;
+  if (pads_time) return true;
+  const int64_t rest = window_frames > 0 ? frames % window_frames : frames;
+  return rest == 0 || frames_of_stretch(*this, latents_of_stretch(*this, rest)) == rest;
+}
+
 int64_t CodecSpec::latent_frames(int64_t frames) const {
-  if (!fits(*this, frames))
+  if (!takes_frames(frames))
     throw Error(ErrorKind::kArgument, {.place = "frame count",
                                        .what = "does not fit this tokenizer",
                                        .expected = rule(*this) + " (" + nearest_counts(*this, frames) + ")",

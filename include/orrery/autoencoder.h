@@ -27,6 +27,8 @@ struct CodecSpec {
 
   /// Whether the latents are indices into a vocabulary.
   bool discrete() const { return vocabulary > 0; }
+  /// Whether a clip of so many frames can be coded.
+  bool takes_frames(int64_t frames) const;
   /// Latent frames of `frames` pixel frames. Throws Error(kArgument) naming the nearest counts that fit.
   int64_t latent_frames(int64_t frames) const;
   /// Pixel frames of `latent_frames` latent frames.

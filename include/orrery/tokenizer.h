@@ -27,6 +27,7 @@ enum class FitMode { kError, kPad, kTrim };
 struct CodeOptions {
   FitMode fit = FitMode::kError;  ///< kPad repeats the last frame and the edge rows; kTrim cuts to the largest that fits
   int64_t chunk = 0;              ///< frames (latents) at a time; 0: the network's own choice. Never changes the result.
+  bool raw = false;               ///< latents as the network gives and takes them, without the normalisation
   int64_t tile = 0;               ///< side in pixels of spatial tiles that are coded alone and blended; 0: no tiles (exact)
   int64_t tile_overlap = 0;       ///< pixels that neighbouring tiles share; 0: a quarter of `tile`
   WorkOptions work;
