@@ -33,7 +33,11 @@ int main(int argc, char** argv) {
          "How much is told on stderr: trace, debug, info, warning, error, off (also ORRERY_LOG)")
       ->check(CLI::IsMember({"trace", "debug", "info", "warning", "error", "off"}));
   program::add_inspect(app);
+  program::add_encode(app);
+  program::add_decode(app);
+  program::add_reconstruct(app);
   program::add_eval(app);
+  program::add_bench(app);
 
   program::watch_for_interrupt();
   try {

@@ -33,6 +33,8 @@ struct CodecSpec {
   int64_t latent_frames(int64_t frames) const;
   /// Pixel frames of `latent_frames` latent frames.
   int64_t pixel_frames(int64_t latent_frames) const;
+  /// Which frame of an encoded clip the first decoded one is: a network that repeats the last frame drops as many at the start.
+  int64_t first_decoded_frame() const { return pads_time && causal ? temporal_stride - 1 : 0; }
   /// Throws Error(kArgument) when a side is not a multiple of spatial_stride, naming the nearest sizes that fit.
   void check_size(int64_t height, int64_t width) const;
 };

@@ -1,0 +1,173 @@
+// orrery bench: times a component on this machine.
+#include <ATen/ATen.h>
+#include <ATen/Parallel.h>
+#include <sys/resource.h>
+#include <time.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <cstdio>
+#include <fstream>
+#include <memory>
+#include <nlohmann/json.hpp>
+#include <sstream>
+#include <vector>
+
+#include "flops.h"
+#include "orrery/error.h"
+#include "orrery/tokenizer.h"
+#include "orrery/weights.h"
+#include "program.h"
+
+namespace program {
+namespace {
+
+struct Options {
+  ModelOptions model;
+  std::string call;
+  std::filesystem::path inputs;
+  int64_t num_frames = 9, width = 256, height = 256;  // of the clip a tokenizer gets when no inputs are given
+  int warmup = 1, repeat = 5;
+  orrery::CallOptions how;
+  bool json = false;
+};
+
+struct Stage {
+  std::string name;
+  std::vector<double> seconds;
+  double flops = 0;
+
+  double median() const {
+    std::vector<double> sorted = seconds;
+    std::sort(sorted.begin(), sorted.end());
+    const size_t half = sorted.size() / 2;
+    return sorted.size() % 2 ? sorted[half] : (sorted[half - 1] + sorted[half]) / 2;
+  }
+  double min() const { return *std::min_element(seconds.begin(), seconds.end()); }
+  double max() const { return *std::max_element(seconds.begin(), seconds.end()); }
+};
+
+struct Call {
+  std::string component, function;
+  orrery::TensorMap inputs;
+};
+
+// Since this process was started, its loader and libraries included.
+double seconds_since_start() {
+  std::ifstream file("/proc/self/stat");
+  std::string text((std::istreambuf_iterator<char>(file)), {});
+  std::istringstream fields(text.substr(std::min(text.rfind(')') + 2, text.size())));  // the name before may hold spaces
+  std::string field;
+  for (int i = 3; i <= 22; ++i) fields >> field;  // the 22nd is the start, in clock ticks since boot
+  timespec now{};
+  if (!fields || clock_gettime(CLOCK_BOOTTIME, &now) != 0) return 0;
+  return static_cast<double>(now.tv_sec) + static_cast<double>(now.tv_nsec) * 1e-9 -
+         std::stod(field) / static_cast<double>(sysconf(_SC_CLK_TCK));
+}
+
+int64_t peak_rss_bytes() {
+  rusage usage{};
+  getrusage(RUSAGE_SELF, &usage);
+  return static_cast<int64_t>(usage.ru_maxrss) * 1024;
+}
+
+Call call_from(const std::string& name, const std::filesystem::path& inputs, at::Device device) {
+  Call call{name.substr(0, name.find('.')), name.substr(name.find('.') + 1), {}};
+  if (!inputs.empty()) call.inputs = orrery::load_safetensors(inputs);
+  for (auto& [key, tensor] : call.inputs) tensor = tensor.to(device);
+  return call;
+}
+
+// Both ways of a tokenizer on a clip of noise, where the user names no call.
+std::vector<Call> tokenizer_calls(const orrery::Component& component, const Options& options, at::Device device) {
+  const auto* tokenizer = dynamic_cast<const orrery::Autoencoder*>(&component);
+  if (!tokenizer) throw CLI::RequiredError("--call");
+  const orrery::CodecSpec& spec = tokenizer->spec();
+  spec.check_size(options.height, options.width);
+  const int64_t h = options.height / spec.spatial_stride, w = options.width / spec.spatial_stride;
+  const int64_t t = spec.latent_frames(options.num_frames);
+  std::vector<Call> calls;
+  if (tokenizer->has_encoder())
+    calls.push_back({"vae", "encode", {{"sample", at::rand({1, 3, options.num_frames, options.height, options.width}, device) * 2 - 1}}});
+  if (tokenizer->has_decoder() && spec.discrete())
+    calls.push_back({"vae", "decode", {{"indices", at::randint(spec.vocabulary, {1, t, h, w}, at::kInt).to(device)}}});
+  else if (tokenizer->has_decoder())
+    calls.push_back({"vae", "decode", {{"latent", at::randn({1, spec.latent_channels, t, h, w}, device)}}});
+  return calls;
+}
+
+Stage timed(const Call& call, const orrery::Component& component, const Options& options) {
+  Stage stage{call.component + "." + call.function, {}};
+  const auto work = orrery::WorkOptions(program::work());
+  const auto run = [&] {
+    check_interrupt();
+    component.call(call.function, call.inputs, options.how);
+  };
+  for (int i = 0; i < options.warmup; ++i) run();
+  for (int i = 0; i < options.repeat; ++i) {
+    const Stopwatch watch;
+    run();
+    stage.seconds.push_back(watch.seconds());
+    if (work.on_progress) work.on_progress({stage.name, i + 1, options.repeat, stage.median() * (options.repeat - i - 1)});
+  }
+  return stage;
+}
+
+void print_table(const std::vector<Stage>& stages, double peak_flops, int64_t peak_rss) {
+  std::printf("%-24s %12s %12s %12s %10s\n", "stage", "median", "min", "max", "of peak");
+  for (const Stage& stage : stages) {
+    std::printf("%-24s %10.3f s %10.3f s %10.3f s", stage.name.c_str(), stage.median(), stage.min(), stage.max());
+    if (stage.flops > 0) std::printf(" %8.1f %%", 100 * stage.flops / stage.median() / peak_flops);
+    std::printf("\n");
+  }
+  std::printf("memory peak %s; %d threads; float32 peak %.1f GFLOP/s (a 1024-cubed matrix product)\n",
+              human_bytes(peak_rss).c_str(), at::get_num_threads(), peak_flops * 1e-9);
+}
+
+void run(const Options& options) {
+  const orrery::LoadOptions load = options.model.load();
+  Call given = call_from(options.call, options.inputs, load.device);
+  const auto component = orrery::load_component(options.model.path, options.call.empty() ? "vae" : given.component, load);
+  std::vector<Stage> stages{{"load", {seconds_since_start()}}};
+  const std::vector<Call> calls = options.call.empty() ? tokenizer_calls(*component, options, load.device) : std::vector{given};
+
+  for (const Call& call : calls) stages.push_back(timed(call, *component, options));
+  const int64_t peak_rss = peak_rss_bytes();  // before counting and the matrix product, which are not the model's work
+  for (size_t i = 0; i < calls.size(); ++i)
+    stages[i + 1].flops = count_flops([&] { component->call(calls[i].function, calls[i].inputs, options.how); });
+  const double peak_flops = measured_peak_flops();
+
+  if (!options.json) return print_table(stages, peak_flops, peak_rss);
+  nlohmann::ordered_json json = {{"stages", nlohmann::ordered_json::object()},
+                                 {"peak_rss_bytes", peak_rss},
+                                 {"threads", at::get_num_threads()},
+                                 {"peak_gflops", peak_flops * 1e-9}};
+  for (const Stage& stage : stages) {
+    auto& entry = json["stages"][stage.name];
+    entry = {{"median_s", stage.median()}, {"min_s", stage.min()}, {"max_s", stage.max()}};
+    if (stage.flops > 0) entry["percent_of_peak"] = 100 * stage.flops / stage.median() / peak_flops;
+  }
+  std::printf("%s\n", json.dump(2).c_str());
+}
+
+}  // namespace
+
+void add_bench(CLI::App& app) {
+  const auto options = std::make_shared<Options>();
+  CLI::App* command = app.add_subcommand("bench", "Time a component on this machine");
+  options->model.add_to(*command);
+  CLI::Option* call = command->add_option("--call", options->call, "COMPONENT.FUNCTION; a tokenizer's encode and decode if not given");
+  command->add_option("--inputs", options->inputs, "Safetensors file with the call's inputs")->needs(call);
+  command->add_option("--num-frames", options->num_frames, "Frames of the clip of noise that a tokenizer gets without --call")
+      ->check(CLI::PositiveNumber)->capture_default_str();
+  command->add_option("-W,--width", options->width, "Its width")->check(CLI::PositiveNumber)->capture_default_str();
+  command->add_option("-H,--height", options->height, "Its height")->check(CLI::PositiveNumber)->capture_default_str();
+  command->add_option("--streaming", options->how.streaming, "Tokenizers: feed so many frames (latents) at a time")
+      ->check(CLI::PositiveNumber);
+  command->add_option("--warmup", options->warmup, "Runs before the clock")->check(CLI::NonNegativeNumber)->capture_default_str();
+  command->add_option("--repeat", options->repeat, "Timed runs")->check(CLI::PositiveNumber)->capture_default_str();
+  command->add_flag("--json", options->json, "Print one JSON object");
+  command->final_callback([=] { run(*options); });
+}
+
+}  // namespace program

@@ -1,0 +1,59 @@
+// orrery decode: tokens back to a video.
+#include <memory>
+
+#include "clip.h"
+#include "orrery/media.h"
+#include "orrery/weights.h"
+#include "program.h"
+
+namespace program {
+namespace {
+
+struct Options {
+  ModelOptions model;
+  CodingOptions coding;
+  std::filesystem::path tokens, output;
+};
+
+void run(const Options& options) {
+  require_writable(options.output);
+  const Tokens tokens = Tokens::load(options.tokens);
+  const auto tokenizer = orrery::Tokenizer::from_pretrained(options.model.path, options.model.load());
+  orrery::CodeOptions coding = options.coding.options();
+  coding.work = work();
+
+  if (options.output.extension() == ".safetensors") {  // the network's own numbers, before any rounding
+    const at::Tensor& given = tokens.latents.video;
+    const at::Tensor latent = given.is_floating_point() ? given : tokenizer.autoencoder().codes_of(given);
+    const at::Tensor sample = tokenizer.autoencoder().decode(latent, options.coding.chunk);
+    check_interrupt();
+    return orrery::save_safetensors(options.output, {{"video", sample}});
+  }
+
+  // Frames are written as they come, so memory does not grow with the clip.
+  orrery::VideoWriter writer(options.output, {.fps = tokens.latents.fps});
+  int64_t left = tokens.frames > 0 ? tokens.frames : INT64_MAX;
+  tokenizer.decode(tokens.latents, [&](const at::Tensor& frames) {
+    const int64_t count = std::min(left, frames.size(0));
+    if (count > 0) writer.write(cropped({frames, 0}, count, tokens.height, tokens.width).frames);
+    left -= count;
+  }, coding);
+  check_interrupt();
+  writer.finish();
+}
+
+}  // namespace
+
+void add_decode(CLI::App& app) {
+  const auto options = std::make_shared<Options>();
+  CLI::App* command = app.add_subcommand("decode", "Turn tokens back into a video");
+  options->model.add_to(*command);
+  options->coding.add_to(*command, false);
+  command->add_option("--tokens", options->tokens, "Safetensors file with `latent` or `indices`")->required();
+  command->add_option("-o,--output", options->output,
+                      "Video (.mp4, .mkv, .webm, .gif), picture, folder or %05d.png pattern, or .safetensors with `video`")
+      ->required();
+  command->final_callback([=] { run(*options); });
+}
+
+}  // namespace program
