@@ -51,7 +51,8 @@ Encoded Autoencoder::encode(const at::Tensor& sample, int64_t chunk) const {
       if (part.indices.defined()) indices.push_back(part.indices);
     });
     Encoded whole{joined(latent, 2), indices.empty() ? at::Tensor() : joined(indices, 1)};
-    if (whole.latent.size(2) != latents) wrong_shape(class_name() + ".encode", std::to_string(latents) + " latents", whole.latent);
+    if (whole.latent.size(2) != latents)
+      wrong_shape(class_name() + ".encode", std::to_string(latents) + " latents", whole.latent);
     check_finite(whole.latent, sample, class_name() + ".encode", "sample");
     return whole;
   });

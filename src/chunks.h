@@ -12,7 +12,8 @@ struct Chunk {
   bool last = false;   ///< and ends here
 };
 
-/// Calls work(Chunk) over `total` units, in windows that start afresh (0: one window) and in chunks within them (0: a whole window).
+/// Calls work(Chunk) over `total` units, in windows that start afresh (0: one window) and in chunks within them (0: a whole
+/// window).
 template <typename Work>
 void for_each_chunk(int64_t total, int64_t window, int64_t chunk, const Work& work) {
   if (window <= 0) window = total;

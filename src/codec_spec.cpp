@@ -68,12 +68,12 @@ void CodecSpec::check_size(int64_t height, int64_t width) const {
   const int64_t low_h = height / s * s, low_w = width / s * s;
   const int64_t high_h = std::max(s, (height + s - 1) / s * s), high_w = std::max(s, (width + s - 1) / s * s);
   const std::string below = low_h > 0 && low_w > 0 ? text(low_h, low_w) + " or " : "";
-  throw Error(ErrorKind::kArgument,
-              {.place = "size",
-               .what = "does not fit this tokenizer",
-               .expected = "height and width in multiples of " + std::to_string(s) + " (" + below + text(high_h, high_w) + ")",
-               .got = text(height, width),
-               .hint = "pad, trim or resize the clip (--pad, --trim, -H and -W)"});
+  throw Error(ErrorKind::kArgument, {.place = "size",
+                                     .what = "does not fit this tokenizer",
+                                     .expected = "height and width in multiples of " + std::to_string(s) + " (" + below +
+                                                 text(high_h, high_w) + ")",
+                                     .got = text(height, width),
+                                     .hint = "pad, trim or resize the clip (--pad, --trim, -H and -W)"});
 }
 
 }  // namespace orrery

@@ -7,8 +7,8 @@
 
 namespace orrery {
 
-/// Inside a catch block: throws what was caught on as an Error. Out of memory becomes kDevice naming the amount; a failure inside
-/// LibTorch becomes kUnsupported with its first line; an Error goes on as it is. `place` says what was being done.
+/// Inside a catch block: throws what was caught on as an Error. Out of memory becomes kDevice naming the amount; a failure
+/// inside LibTorch becomes kUnsupported with its first line; an Error goes on as it is. `place` says what was being done.
 [[noreturn]] void rethrow_as_error(const std::string& place);
 
 /// Runs the library's work as every entry point must: under inference mode, with Error as the only exception that leaves.

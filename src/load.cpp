@@ -56,7 +56,8 @@ ComponentDescription recognised(const fs::path& path) {
 }
 
 ComponentDescription described_part(const fs::path& folder, const std::string& name, const std::string& class_name) {
-  constexpr std::array kConfigs = {"config.json", "scheduler_config.json", "tokenizer_config.json", "preprocessor_config.json"};
+  constexpr std::array kConfigs = {"config.json", "scheduler_config.json", "tokenizer_config.json",
+                                   "preprocessor_config.json"};
   for (const char* file : kConfigs) {
     if (!fs::exists(folder / file)) continue;
     ComponentDescription part = configured(name, Config::load(folder / file), folder);
@@ -74,7 +75,8 @@ ModelDescription describe_pipeline(const fs::path& folder) {
     // Parts that a pipeline can do without stand there as [null, null] and have no folder.
     if (name.starts_with('_') || !index.is_array(name) || !fs::is_directory(folder / name)) continue;
     const auto library_and_class = index.require<std::vector<std::string>>(name);
-    model.components.push_back(described_part(folder / name, name, library_and_class.empty() ? "" : library_and_class.back()));
+    model.components.push_back(
+        described_part(folder / name, name, library_and_class.empty() ? "" : library_and_class.back()));
   }
   if (model.components.empty())
     throw Error(ErrorKind::kConfig, {.place = (folder / "model_index.json").string(),
@@ -105,13 +107,15 @@ ModelDescription describe_file(const fs::path& file) {
 
 void check_arithmetic(const LoadOptions& options) {
   if (options.device.is_cuda() && !at::hasCUDA())
-    throw Error(ErrorKind::kDevice,
-                {.place = "device", .what = "no CUDA device can be used here", .expected = "cpu", .got = options.device.str()});
+    throw Error(
+        ErrorKind::kDevice,
+        {.place = "device", .what = "no CUDA device can be used here", .expected = "cpu", .got = options.device.str()});
   if (options.device.is_cpu() && !cpu_computes_fast_in(options.dtype))
-    throw Error(ErrorKind::kUnsupported,
-                {.place = std::string("dtype ") + (options.dtype == at::kHalf ? "float16" : "bfloat16"),
-                 .what = "this processor has no fast arithmetic for it",
-                 .hint = "use float32; weights stored in half precision are read as they are and widened where they are used"});
+    throw Error(
+        ErrorKind::kUnsupported,
+        {.place = std::string("dtype ") + (options.dtype == at::kHalf ? "float16" : "bfloat16"),
+         .what = "this processor has no fast arithmetic for it",
+         .hint = "use float32; weights stored in half precision are read as they are and widened where they are used"});
 }
 
 std::string list_of(const std::vector<std::string>& names) {
@@ -131,10 +135,11 @@ const ComponentDescription& find_component(const ModelDescription& model, const 
   const ComponentDescription& first = model.components.front();
   if (model.kind != "pipeline" && first.name.empty()) {
     if (!first.class_name.empty()) models::entry_of(first.class_name, model.path.string());
-    throw Error(ErrorKind::kWeights, {.place = model.path.string(),
-                                      .what = "the tensors are those of no model that orrery knows",
-                                      .expected = "a " + name,
-                                      .hint = "`orrery inspect` lists them; a config.json with `_class_name` beside them decides"});
+    throw Error(ErrorKind::kWeights,
+                {.place = model.path.string(),
+                 .what = "the tensors are those of no model that orrery knows",
+                 .expected = "a " + name,
+                 .hint = "`orrery inspect` lists them; a config.json with `_class_name` beside them decides"});
   }
   throw Error(ErrorKind::kArgument,
               {.place = model.path.string(), .what = "holds no such component", .expected = name, .got = there});
@@ -158,8 +163,8 @@ std::unique_ptr<Component> load_component(const ComponentDescription& descriptio
     const Weights weights = Weights::open(description.path).to(options.dtype, options.device);
     std::unique_ptr<Component> component = entry.build(description.config, weights);
     if (const auto unused = weights.unused(); !unused.empty())
-      log(LogLevel::kWarning, place + ": " + std::to_string(unused.size()) + " tensors are not those of " + description.class_name +
-                                  " and were left out: " + list_of(unused));
+      log(LogLevel::kWarning, place + ": " + std::to_string(unused.size()) + " tensors are not those of " +
+                                  description.class_name + " and were left out: " + list_of(unused));
     if (const auto unread = description.config.unread(); !unread.empty())
       log(LogLevel::kInfo, description.config.place() + ": keys that orrery does not read: " + list_of(unread));
     return component;

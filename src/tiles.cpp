@@ -43,8 +43,9 @@ Tiles::Tiles(int64_t h, int64_t w, const CodeOptions& options, const CodecSpec& 
   const int64_t side = in_latents(options.tile, spec.spatial_stride, "tile");
   overlap_ = options.tile_overlap ? in_latents(options.tile_overlap, spec.spatial_stride, "tile overlap") : side / 4;
   if (overlap_ >= side)
-    throw Error(ErrorKind::kArgument,
-                {.place = "tile overlap", .what = "leaves nothing of a tile", .expected = "less than " + std::to_string(options.tile)});
+    throw Error(ErrorKind::kArgument, {.place = "tile overlap",
+                                       .what = "leaves nothing of a tile",
+                                       .expected = "less than " + std::to_string(options.tile)});
   const int64_t height = std::min(h, side), width = std::min(w, side);
   for (const int64_t top : begins(h, side, overlap_))
     for (const int64_t left : begins(w, side, overlap_)) tiles_.push_back({top, left, height, width});

@@ -8,12 +8,12 @@
 
 namespace orrery {
 
-/// How a latent grid is cut into overlapping tiles that are coded alone, and how their results become one picture again: each
-/// counts with a weight that falls towards an edge it shares, so neighbours fade into each other.
+/// How a latent grid is cut into overlapping tiles that are coded alone, and how their results become one picture again:
+/// each counts with a weight that falls towards an edge it shares, so neighbours fade into each other.
 class Tiles {
  public:
-  /// The grid is h x w latents. Without options.tile there is one tile. Throws Error(kArgument) on sizes that are no multiples of
-  /// the stride, or an overlap as large as the tile.
+  /// The grid is h x w latents. Without options.tile there is one tile. Throws Error(kArgument) on sizes that are no
+  /// multiples of the stride, or an overlap as large as the tile.
   Tiles(int64_t h, int64_t w, const CodeOptions& options, const CodecSpec& spec);
 
   size_t count() const { return tiles_.size(); }

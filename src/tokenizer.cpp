@@ -18,7 +18,9 @@ namespace {
 // Tells how far a stage is, and stops it when that is asked for.
 class Meter {
  public:
-  Meter(const char* stage, int64_t total, const WorkOptions& work) : stage_(stage), total_(total), work_(work) { advance(0); }
+  Meter(const char* stage, int64_t total, const WorkOptions& work) : stage_(stage), total_(total), work_(work) {
+    advance(0);
+  }
 
   void advance(int64_t units) {
     work_.cancel.check(stage_);
@@ -37,7 +39,9 @@ class Meter {
   Clock::time_point start_ = Clock::now();
 };
 
-int64_t chunk_of(const CodeOptions& options, int64_t preferred) { return options.chunk > 0 ? options.chunk : preferred; }
+int64_t chunk_of(const CodeOptions& options, int64_t preferred) {
+  return options.chunk > 0 ? options.chunk : preferred;
+}
 
 }  // namespace
 
@@ -51,7 +55,8 @@ Tokenizer Tokenizer::from_pretrained(const std::string& path, const LoadOptions&
 }
 
 Tokenizer::Tokenizer(std::shared_ptr<const Autoencoder> autoencoder) : autoencoder_(std::move(autoencoder)) {
-  if (!autoencoder_) throw Error(ErrorKind::kArgument, {.place = "Tokenizer", .what = "needs an autoencoder", .got = "nothing"});
+  if (!autoencoder_)
+    throw Error(ErrorKind::kArgument, {.place = "Tokenizer", .what = "needs an autoencoder", .got = "nothing"});
 }
 
 Latents Tokenizer::encode(const Video& video, const CodeOptions& options) const {
@@ -63,32 +68,34 @@ Latents Tokenizer::encode(const Video& video, const CodeOptions& options) const 
     const int64_t stride = spec().spatial_stride;
     const Tiles tiles(clip.height() / stride, clip.width() / stride, options, spec());
     if (spec().discrete() && tiles.count() > 1)
-      throw Error(ErrorKind::kUnsupported, {.place = place, .what = "tokens of a discrete tokenizer cannot be blended",
-                                            .hint = "encode without tiles"});
+      throw Error(
+          ErrorKind::kUnsupported,
+          {.place = place, .what = "tokens of a discrete tokenizer cannot be blended", .hint = "encode without tiles"});
     Meter meter("encode", clip.num_frames(), options.work);
     std::vector<CodecCache> caches;
     std::vector<at::Tensor> latents;
     int64_t window_latents = 0;
     for_each_chunk(clip.num_frames(), spec().window_frames, chunk_of(options, autoencoder_->preferred_encode_chunk()),
                    [&](const Chunk& chunk) {
-      if (chunk.first) caches.assign(tiles.count(), {}), window_latents = 0;
-      const at::Tensor sample = to_input({clip.frames.narrow(0, chunk.begin, chunk.count), clip.fps});
-      std::vector<at::Tensor> parts;
-      for (size_t i = 0; i < tiles.count(); ++i) {
-        const Encoded encoded = autoencoder_->encode_chunk(tiles.cut(sample, i, stride), caches[i], chunk.last);
-        parts.push_back(spec().discrete() ? encoded.indices : encoded.latent);
-      }
-      at::Tensor latent = tiles.blend(parts, 1);
-      if (spec().discrete()) {
-        latent = latent.to(at::kLong);
-      } else {
-        check_finite(latent, sample, place, "video");
-        if (!options.raw) latent = autoencoder_->normalization().apply(latent, window_latents);
-        window_latents += latent.size(2);
-      }
-      latents.push_back(latent);
-      meter.advance(chunk.count);
-    });
+                     if (chunk.first) caches.assign(tiles.count(), {}), window_latents = 0;
+                     const at::Tensor sample = to_input({clip.frames.narrow(0, chunk.begin, chunk.count), clip.fps});
+                     std::vector<at::Tensor> parts;
+                     for (size_t i = 0; i < tiles.count(); ++i) {
+                       const Encoded encoded =
+                           autoencoder_->encode_chunk(tiles.cut(sample, i, stride), caches[i], chunk.last);
+                       parts.push_back(spec().discrete() ? encoded.indices : encoded.latent);
+                     }
+                     at::Tensor latent = tiles.blend(parts, 1);
+                     if (spec().discrete()) {
+                       latent = latent.to(at::kLong);
+                     } else {
+                       check_finite(latent, sample, place, "video");
+                       if (!options.raw) latent = autoencoder_->normalization().apply(latent, window_latents);
+                       window_latents += latent.size(2);
+                     }
+                     latents.push_back(latent);
+                     meter.advance(chunk.count);
+                   });
     return {.video = at::cat(latents, spec().discrete() ? 1 : 2), .fps = clip.fps};
   });
 }
@@ -109,7 +116,7 @@ void Tokenizer::decode(const Latents& latents, const std::function<void(const at
                    .expected = tokens ? "[1, t, h, w]" : "[1, " + std::to_string(spec().latent_channels) + ", t, h, w]",
                    .got = video.defined() ? std::to_string(video.dim()) + " dimensions" : "nothing"});
     if (tokens) check_indices(video, spec().vocabulary);
-    const int64_t time = tokens ? 1 : 2, count = video.size(time), stride = spec().spatial_stride;
+    const int64_t time = tokens ? 1 : 2, count = video.size(time);
     const int64_t window = spec().window_frames > 0 ? spec().latent_frames(spec().window_frames) : 0;
     const Tiles tiles(video.size(-2), video.size(-1), options, spec());
     Meter meter("decode", count, options.work);
@@ -124,7 +131,8 @@ void Tokenizer::decode(const Latents& latents, const std::function<void(const at
       std::vector<at::Tensor> parts;
       for (size_t i = 0; i < tiles.count(); ++i)
         parts.push_back(autoencoder_->decode_chunk(tiles.cut(latent, i, 1), caches[i], chunk.last));
-      const at::Tensor sample = tiles.blend(parts, stride);
+      const int64_t scale = parts.front().size(-1) / tiles.cut(latent, 0, 1).size(-1);
+      const at::Tensor sample = tiles.blend(parts, scale);
       check_finite(sample, latent, place, "latents");
       if (sample.size(2) > 0) sink(to_video(sample.to(at::kFloat), latents.fps).frames);
       meter.advance(chunk.count);
@@ -134,7 +142,8 @@ void Tokenizer::decode(const Latents& latents, const std::function<void(const at
 
 Video Tokenizer::decode(const Latents& latents, const CodeOptions& options) const {
   std::vector<at::Tensor> frames;
-  decode(latents, [&](const at::Tensor& part) { frames.push_back(part); }, options);
+  decode(
+      latents, [&](const at::Tensor& part) { frames.push_back(part); }, options);
   return {at::cat(frames, 0), latents.fps};
 }
 

@@ -7,6 +7,7 @@
 
 #include "orrery/error.h"
 #include "support/compare.h"
+#include "support/counting_codec.h"
 
 namespace orrery {
 namespace {
@@ -50,38 +51,7 @@ TEST(CodecSpecTest, SizesNameTheNearestThatFit) {
   EXPECT_THAT([] { kCausal.check_size(5, 24); }, ThrowsMessage<Error>(HasSubstr("(8x24), got 5x24")));
 }
 
-// A codec that can be followed by eye: a latent is the running count of frames seen plus the mean of its last frame.
-class Counting final : public Autoencoder {
- public:
-  explicit Counting(CodecSpec spec) : spec_(spec) {}
-
-  std::string class_name() const override { return "Counting"; }
-  const CodecSpec& spec() const override { return spec_; }
-  const LatentNormalization& normalization() const override { return normalization_; }
-
-  Encoded encode_chunk(const at::Tensor& sample, CodecCache& cache, bool) const override {
-    std::vector<at::Tensor> latents;
-    for (int64_t t = 0; t < sample.size(2); ++t, ++cache.position)
-      if (cache.position % spec_.temporal_stride == 0)
-        latents.push_back(at::avg_pool2d(sample.select(2, t), spec_.spatial_stride) + cache.position);
-    const int64_t s = spec_.spatial_stride;
-    if (latents.empty()) return {sample.new_empty({sample.size(0), 3, 0, sample.size(3) / s, sample.size(4) / s}), {}};
-    return {at::stack(latents, 2), {}};
-  }
-  at::Tensor decode_chunk(const at::Tensor& latent, CodecCache& cache, bool) const override {
-    std::vector<at::Tensor> frames;
-    for (int64_t t = 0; t < latent.size(2); ++t, ++cache.position)
-      frames.push_back((latent.narrow(2, t, 1) + cache.position)
-                           .repeat_interleave(cache.position == 0 ? 1 : spec_.temporal_stride, 2)
-                           .repeat_interleave(spec_.spatial_stride, 3)
-                           .repeat_interleave(spec_.spatial_stride, 4));
-    return at::cat(frames, 2);
-  }
-
- private:
-  CodecSpec spec_;
-  LatentNormalization normalization_;
-};
+using testing::Counting;
 
 TEST(AutoencoderTest, ChunksAreTheWhole) {
   const Counting codec(kCausal);
@@ -100,7 +70,8 @@ TEST(AutoencoderTest, WindowsStartAfresh) {
   const at::Tensor sample = at::rand({1, 3, 34, 8, 8});
   const at::Tensor latent = codec.encode(sample, 5).latent;
   EXPECT_TRUE(testing::is_close(latent.narrow(2, 3, 3), codec.encode(sample.narrow(2, 17, 17)).latent, testing::kExact));
-  EXPECT_TRUE(testing::is_close(codec.decode(latent, 2).narrow(2, 17, 17), codec.decode(latent.narrow(2, 3, 3)), testing::kExact));
+  EXPECT_TRUE(
+      testing::is_close(codec.decode(latent, 2).narrow(2, 17, 17), codec.decode(latent.narrow(2, 3, 3)), testing::kExact));
 }
 
 TEST(AutoencoderTest, AnImageTokenizerHasNoTimeAxis) {
@@ -113,20 +84,31 @@ TEST(AutoencoderTest, AnImageTokenizerHasNoTimeAxis) {
 TEST(AutoencoderTest, WrongInputsAreNamed) {
   const Counting codec(kCausal);
   const at::Tensor good = at::rand({1, 3, 5, 8, 8});
-  EXPECT_THAT([&] { codec.call("encode", {{"video", good}}, {}); },
-              ThrowsMessage<Error>(HasSubstr("expected a tensor named 'sample', got 'video'")));
-  EXPECT_THAT([&] { codec.call("forward", {{"sample", good}}, {}); }, ThrowsMessage<Error>(HasSubstr("vae.encode or vae.decode")));
+  EXPECT_THAT(
+      [&] {
+        codec.call("encode", {{"video", good}}, {});
+      },
+      ThrowsMessage<Error>(HasSubstr("expected a tensor named 'sample', got 'video'")));
+  EXPECT_THAT(
+      [&] {
+        codec.call("forward", {{"sample", good}}, {});
+      },
+      ThrowsMessage<Error>(HasSubstr("vae.encode or vae.decode")));
   EXPECT_THAT([&] { codec.encode(good.squeeze(0)); }, ThrowsMessage<Error>(HasSubstr("[B, 3, T, H, W], got [3, 5, 8, 8]")));
   EXPECT_THAT([&] { codec.decode(at::rand({1, 4, 1, 2, 2})); }, ThrowsMessage<Error>(HasSubstr("[B, 3, t, h, w]")));
-  EXPECT_THAT([&] { codec.call("decode", {{"indices", at::zeros({1, 1, 2, 2}, at::kInt)}}, {}); },
-              ThrowsMessage<Error>(HasSubstr("has no indices")));
+  EXPECT_THAT(
+      [&] {
+        codec.call("decode", {{"indices", at::zeros({1, 1, 2, 2}, at::kInt)}}, {});
+      },
+      ThrowsMessage<Error>(HasSubstr("has no indices")));
 }
 
 TEST(AutoencoderTest, WhatIsNotFiniteIsNeverHandedOn) {
   const Counting codec(kCausal);
   at::Tensor sample = at::rand({1, 3, 1, 8, 8});
   sample.view(-1)[7] = std::numeric_limits<float>::quiet_NaN();
-  EXPECT_THAT([&] { codec.encode(sample); }, ThrowsMessage<Error>(HasSubstr("argument: sample: holds values that are not finite")));
+  EXPECT_THAT([&] { codec.encode(sample); },
+              ThrowsMessage<Error>(HasSubstr("argument: sample: holds values that are not finite")));
 }
 
 }  // namespace

@@ -76,16 +76,17 @@ TEST_P(GoldenCaseTest, StreamedEqualsWhole) {
     options.streaming = frames;
     const TensorMap streamed = component->call(golden.function, golden.inputs, options);
     for (const auto& [name, expected] : whole)
-      EXPECT_TRUE(testing::is_close(streamed.at(name), expected, testing::kSameMath)) << name << ", " << frames << " at a time";
+      EXPECT_TRUE(testing::is_close(streamed.at(name), expected, testing::kSameMath))
+          << name << ", " << frames << " at a time";
   }
 }
 
-INSTANTIATE_TEST_SUITE_P(Golden, GoldenCaseTest, ::testing::ValuesIn(case_names()),
-                         [](const auto& info) {
-                           std::string name = info.param;  // GoogleTest takes letters, digits and '_' only
-                           std::replace_if(name.begin(), name.end(), [](unsigned char c) { return !std::isalnum(c); }, '_');
-                           return name;
-                         });
+INSTANTIATE_TEST_SUITE_P(Golden, GoldenCaseTest, ::testing::ValuesIn(case_names()), [](const auto& info) {
+  std::string name = info.param;  // GoogleTest takes letters, digits and '_' only
+  std::replace_if(
+      name.begin(), name.end(), [](unsigned char c) { return !std::isalnum(c); }, '_');
+  return name;
+});
 GTEST_ALLOW_UNINSTANTIATED_PARAMETERIZED_TEST(GoldenCaseTest);
 
 }  // namespace

@@ -88,7 +88,9 @@ std::vector<Call> tokenizer_calls(const orrery::Component& component, const Opti
   const int64_t t = spec.latent_frames(options.num_frames);
   std::vector<Call> calls;
   if (tokenizer->has_encoder())
-    calls.push_back({"vae", "encode", {{"sample", at::rand({1, 3, options.num_frames, options.height, options.width}, device) * 2 - 1}}});
+    calls.push_back({"vae",
+                     "encode",
+                     {{"sample", at::rand({1, 3, options.num_frames, options.height, options.width}, device) * 2 - 1}}});
   if (tokenizer->has_decoder() && spec.discrete())
     calls.push_back({"vae", "decode", {{"indices", at::randint(spec.vocabulary, {1, t, h, w}, at::kInt).to(device)}}});
   else if (tokenizer->has_decoder())
@@ -129,7 +131,8 @@ void run(const Options& options) {
   Call given = call_from(options.call, options.inputs, load.device);
   const auto component = orrery::load_component(options.model.path, options.call.empty() ? "vae" : given.component, load);
   std::vector<Stage> stages{{"load", {seconds_since_start()}}};
-  const std::vector<Call> calls = options.call.empty() ? tokenizer_calls(*component, options, load.device) : std::vector{given};
+  const std::vector<Call> calls =
+      options.call.empty() ? tokenizer_calls(*component, options, load.device) : std::vector{given};
 
   for (const Call& call : calls) stages.push_back(timed(call, *component, options));
   const int64_t peak_rss = peak_rss_bytes();  // before counting and the matrix product, which are not the model's work
@@ -156,15 +159,20 @@ void add_bench(CLI::App& app) {
   const auto options = std::make_shared<Options>();
   CLI::App* command = app.add_subcommand("bench", "Time a component on this machine");
   options->model.add_to(*command);
-  CLI::Option* call = command->add_option("--call", options->call, "COMPONENT.FUNCTION; a tokenizer's encode and decode if not given");
+  CLI::Option* call =
+      command->add_option("--call", options->call, "COMPONENT.FUNCTION; a tokenizer's encode and decode if not given");
   command->add_option("--inputs", options->inputs, "Safetensors file with the call's inputs")->needs(call);
-  command->add_option("--num-frames", options->num_frames, "Frames of the clip of noise that a tokenizer gets without --call")
-      ->check(CLI::PositiveNumber)->capture_default_str();
+  command
+      ->add_option("--num-frames", options->num_frames, "Frames of the clip of noise that a tokenizer gets without --call")
+      ->check(CLI::PositiveNumber)
+      ->capture_default_str();
   command->add_option("-W,--width", options->width, "Its width")->check(CLI::PositiveNumber)->capture_default_str();
   command->add_option("-H,--height", options->height, "Its height")->check(CLI::PositiveNumber)->capture_default_str();
   command->add_option("--streaming", options->how.streaming, "Tokenizers: feed so many frames (latents) at a time")
       ->check(CLI::PositiveNumber);
-  command->add_option("--warmup", options->warmup, "Runs before the clock")->check(CLI::NonNegativeNumber)->capture_default_str();
+  command->add_option("--warmup", options->warmup, "Runs before the clock")
+      ->check(CLI::NonNegativeNumber)
+      ->capture_default_str();
   command->add_option("--repeat", options->repeat, "Timed runs")->check(CLI::PositiveNumber)->capture_default_str();
   command->add_flag("--json", options->json, "Print one JSON object");
   command->final_callback([=] { run(*options); });

@@ -47,18 +47,23 @@ orrery::Video ClipOptions::read() const {
 
 void CodingOptions::add_to(CLI::App& command, bool fit) {
   if (fit) {
-    CLI::Option* padding = command.add_flag("--pad", pad, "Where the clip does not fit, repeat its last frame and its edges");
-    command.add_flag("--trim", trim, "Where the clip does not fit, cut its end, its right and its bottom")->excludes(padding);
+    CLI::Option* padding =
+        command.add_flag("--pad", pad, "Where the clip does not fit, repeat its last frame and its edges");
+    command.add_flag("--trim", trim, "Where the clip does not fit, cut its end, its right and its bottom")
+        ->excludes(padding);
   }
   command.add_option("--chunk", chunk, "Frames (latents) at a time; the result is the same")->check(CLI::PositiveNumber);
   command.add_option("--tile", tile, "Code tiles of so many pixels and blend them: less memory, not exact")
       ->check(CLI::PositiveNumber);
-  command.add_option("--tile-overlap", tile_overlap, "Pixels that neighbouring tiles share; a quarter of a tile if not given")
+  command
+      .add_option("--tile-overlap", tile_overlap, "Pixels that neighbouring tiles share; a quarter of a tile if not given")
       ->check(CLI::PositiveNumber);
 }
 
 orrery::CodeOptions CodingOptions::options() const {
-  return {.fit = pad ? orrery::FitMode::kPad : trim ? orrery::FitMode::kTrim : orrery::FitMode::kError,
+  return {.fit = pad    ? orrery::FitMode::kPad
+                 : trim ? orrery::FitMode::kTrim
+                        : orrery::FitMode::kError,
           .chunk = chunk,
           .raw = true,
           .tile = tile,

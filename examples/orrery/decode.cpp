@@ -33,11 +33,14 @@ void run(const Options& options) {
   // Frames are written as they come, so memory does not grow with the clip.
   orrery::VideoWriter writer(options.output, {.fps = tokens.latents.fps});
   int64_t left = tokens.frames > 0 ? tokens.frames : INT64_MAX;
-  tokenizer.decode(tokens.latents, [&](const at::Tensor& frames) {
-    const int64_t count = std::min(left, frames.size(0));
-    if (count > 0) writer.write(cropped({frames, 0}, count, tokens.height, tokens.width).frames);
-    left -= count;
-  }, coding);
+  tokenizer.decode(
+      tokens.latents,
+      [&](const at::Tensor& frames) {
+        const int64_t count = std::min(left, frames.size(0));
+        if (count > 0) writer.write(cropped({frames, 0}, count, tokens.height, tokens.width).frames);
+        left -= count;
+      },
+      coding);
   check_interrupt();
   writer.finish();
 }
@@ -50,8 +53,9 @@ void add_decode(CLI::App& app) {
   options->model.add_to(*command);
   options->coding.add_to(*command, false);
   command->add_option("--tokens", options->tokens, "Safetensors file with `latent` or `indices`")->required();
-  command->add_option("-o,--output", options->output,
-                      "Video (.mp4, .mkv, .webm, .gif), picture, folder or %05d.png pattern, or .safetensors with `video`")
+  command
+      ->add_option("-o,--output", options->output,
+                   "Video (.mp4, .mkv, .webm, .gif), picture, folder or %05d.png pattern, or .safetensors with `video`")
       ->required();
   command->final_callback([=] { run(*options); });
 }

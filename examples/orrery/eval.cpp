@@ -39,7 +39,8 @@ void add_eval(CLI::App& app) {
   CLI::App* command = app.add_subcommand("eval", "Run one component once, with tensors by name");
   options->model.add_to(*command);
   command->add_option("--call", options->call, "COMPONENT.FUNCTION, e.g. vae.encode, transformer.forward, dynamics.logits")
-      ->required()->check([](const std::string& call) {
+      ->required()
+      ->check([](const std::string& call) {
         const size_t dot = call.find('.');
         const bool good = dot != std::string::npos && dot > 0 && dot + 1 < call.size();
         return good ? std::string() : "'" + call + "' is no call; expected COMPONENT.FUNCTION, e.g. vae.encode";
@@ -50,7 +51,8 @@ void add_eval(CLI::App& app) {
       ->check(CLI::PositiveNumber);
   command->add_flag("--all-layers", options->how.all_layers, "Text encoders: also return every layer's hidden states");
   CLI::Option* text = command->add_option("--text", options->how.texts, "Text tokenizers: what to encode (repeatable)")
-      ->expected(1)->multi_option_policy(CLI::MultiOptionPolicy::TakeAll);
+                          ->expected(1)
+                          ->multi_option_policy(CLI::MultiOptionPolicy::TakeAll);
   command->add_option("--max-length", options->how.max_length, "Text tokenizers: truncate and pad to so many ids")
       ->check(CLI::PositiveNumber);
   command->final_callback([=] {

@@ -62,7 +62,8 @@ void end(const at::RecordFunction& operation, at::ObserverContext* context) {
 double count_flops(const std::function<void()>& work) {
   Count count;
   current = &count;
-  const auto handle = at::addThreadLocalCallback(at::RecordFunctionCallback(begin, end).needsInputs(true).needsOutputs(true));
+  const auto handle =
+      at::addThreadLocalCallback(at::RecordFunctionCallback(begin, end).needsInputs(true).needsOutputs(true));
   // What ends the count, however the work ends.
   const std::unique_ptr<Count, std::function<void(Count*)>> stop(&count, [&](Count*) {
     at::removeCallback(handle);

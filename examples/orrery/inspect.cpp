@@ -15,15 +15,9 @@ struct Options {
 };
 
 nlohmann::ordered_json to_json(const orrery::ComponentReport& report) {
-  return {{"name", report.name},
-          {"class", report.class_name},
-          {"parameters", report.parameters},
-          {"dtype", report.dtype},
-          {"bytes", report.bytes},
-          {"run_bytes", report.run_bytes},
-          {"missing", report.missing},
-          {"unexpected", report.unexpected},
-          {"misshapen", report.misshapen}};
+  return {{"name", report.name},       {"class", report.class_name},      {"parameters", report.parameters},
+          {"dtype", report.dtype},     {"bytes", report.bytes},           {"run_bytes", report.run_bytes},
+          {"missing", report.missing}, {"unexpected", report.unexpected}, {"misshapen", report.misshapen}};
 }
 
 // 123456789 → "123,456,789".
@@ -40,7 +34,8 @@ void print_problems(const char* kind, const std::vector<std::string>& names) {
 }
 
 void print_table(const orrery::ModelDescription& model, const std::vector<orrery::ComponentReport>& reports) {
-  std::printf("%s: %s%s%s\n", model.path.c_str(), model.kind.c_str(), model.class_name.empty() ? "" : " ", model.class_name.c_str());
+  std::printf("%s: %s%s%s\n", model.path.c_str(), model.kind.c_str(), model.class_name.empty() ? "" : " ",
+              model.class_name.c_str());
   std::printf("%-16s %-34s %16s %-9s %11s %11s\n", "component", "class", "parameters", "dtype", "stored", "to run");
   for (const orrery::ComponentReport& report : reports) {
     const bool weights = report.bytes > 0;
@@ -59,7 +54,8 @@ void run(const Options& options) {
   std::vector<orrery::ComponentReport> reports;
   for (const auto& component : model.components) reports.push_back(orrery::inspect_component(component));
   if (!options.json) return print_table(model, reports);
-  nlohmann::ordered_json json = {{"path", options.path}, {"kind", model.kind}, {"components", nlohmann::ordered_json::array()}};
+  nlohmann::ordered_json json = {
+      {"path", options.path}, {"kind", model.kind}, {"components", nlohmann::ordered_json::array()}};
   for (const auto& report : reports) json["components"].push_back(to_json(report));
   std::printf("%s\n", json.dump(2, ' ', false, nlohmann::ordered_json::error_handler_t::replace).c_str());
 }

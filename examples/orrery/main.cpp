@@ -2,6 +2,7 @@
 #include <cstdio>
 #include <exception>
 #include <new>
+#include <string>
 
 #include "orrery/error.h"
 #include "orrery/log.h"
@@ -9,8 +10,9 @@
 
 namespace {
 
-int fail(const char* message) {
-  std::fprintf(stderr, "error: %s\n", message);
+// One line, whatever the message holds: LibTorch's own exceptions bring a stack trace.
+int fail(const std::string& message) {
+  std::fprintf(stderr, "error: %s\n", message.substr(0, message.find('\n')).c_str());
   return 1;
 }
 
@@ -27,7 +29,8 @@ int main(int argc, char** argv) {
   app.set_version_flag("--version", "orrery " ORRERY_VERSION);
   app.require_subcommand(1);
   app.fallthrough();
-  app.option_defaults()->multi_option_policy(CLI::MultiOptionPolicy::TakeLast);  // a script may append what it wants otherwise
+  app.option_defaults()->multi_option_policy(
+      CLI::MultiOptionPolicy::TakeLast);  // a script may append what it wants otherwise
   app.add_option_function<std::string>(
          "--log-level", [](const std::string& level) { orrery::set_log_level(orrery::parse_log_level(level)); },
          "How much is told on stderr: trace, debug, info, warning, error, off (also ORRERY_LOG)")
@@ -53,6 +56,6 @@ int main(int argc, char** argv) {
   } catch (const std::bad_alloc&) {
     return fail("device: out of memory");
   } catch (const std::exception& error) {
-    return fail(error.what());
+    return fail(std::string("device: ") + error.what());
   }
 }

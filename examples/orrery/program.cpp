@@ -49,17 +49,23 @@ void draw(const orrery::Progress& progress) {
 }  // namespace
 
 void ModelOptions::add_to(CLI::App& command) {
-  command.add_option("--model", path, "Pipeline or component folder, checkpoint file, or hub id org/name[@revision][:subfolder]")
+  command
+      .add_option("--model", path,
+                  "Pipeline or component folder, checkpoint file, or hub id org/name[@revision][:subfolder]")
       ->required();
-  command.add_option("--device", device, "cpu or cuda[:N]")->check([](const std::string& name) {
-    const bool known = name == "cpu" || name == "cuda" ||
-                       (name.starts_with("cuda:") && name.size() <= 8 && name.size() > 5 &&
-                        name.find_first_not_of("0123456789", 5) == std::string::npos);
-    return known ? std::string() : "'" + name + "' is no device; expected cpu or cuda[:N]";
-  })->capture_default_str();
+  command.add_option("--device", device, "cpu or cuda[:N]")
+      ->check([](const std::string& name) {
+        const bool known = name == "cpu" || name == "cuda" ||
+                           (name.starts_with("cuda:") && name.size() <= 8 && name.size() > 5 &&
+                            name.find_first_not_of("0123456789", 5) == std::string::npos);
+        return known ? std::string() : "'" + name + "' is no device; expected cpu or cuda[:N]";
+      })
+      ->capture_default_str();
   command.add_option("--dtype", dtype, "Precision of the arithmetic: float32, bfloat16 or float16")
-      ->check(CLI::IsMember(kDtypes))->capture_default_str();
-  command.add_option("--threads", threads, "CPU threads; as many as there are cores if not given")->check(CLI::PositiveNumber);
+      ->check(CLI::IsMember(kDtypes))
+      ->capture_default_str();
+  command.add_option("--threads", threads, "CPU threads; as many as there are cores if not given")
+      ->check(CLI::PositiveNumber);
 }
 
 orrery::LoadOptions ModelOptions::load() const {
@@ -88,7 +94,9 @@ void watch_for_interrupt() {
   }).detach();
 }
 
-void check_interrupt() { interrupt().check("orrery"); }
+void check_interrupt() {
+  interrupt().check("orrery");
+}
 
 void require_writable(const fs::path& path) {
   const fs::path folder = path.has_parent_path() ? path.parent_path() : fs::path(".");

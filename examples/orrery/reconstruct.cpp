@@ -1,6 +1,4 @@
 // orrery reconstruct: a video through a tokenizer and back, and what that cost it.
-#include <ATen/ops/cat.h>
-
 #include <cmath>
 #include <cstdio>
 #include <memory>
@@ -53,7 +51,7 @@ void run(const Options& options) {
   const double psnr = orrery::psnr(original, decoded), ssim = orrery::ssim(original, decoded);
   const double ratio = compression(original, latents.video, tokenizer.spec().vocabulary);
   check_interrupt();
-  if (options.side_by_side) decoded.frames = at::cat({original.frames, decoded.frames}, 2);
+  if (options.side_by_side) decoded = orrery::side_by_side(original, decoded);
   decoded.fps = video.fps;
   orrery::write_video(options.output, decoded);
 
@@ -71,8 +69,9 @@ void run(const Options& options) {
     std::printf("%s\n", json.dump(2).c_str());
     return;
   }
-  std::printf("%s: %lld frames of %lldx%lld\n", tokenizer.class_name().c_str(), static_cast<long long>(original.num_frames()),
-              static_cast<long long>(original.width()), static_cast<long long>(original.height()));
+  std::printf("%s: %lld frames of %lldx%lld\n", tokenizer.class_name().c_str(),
+              static_cast<long long>(original.num_frames()), static_cast<long long>(original.width()),
+              static_cast<long long>(original.height()));
   std::printf("PSNR         %.2f dB\nSSIM         %.4f\n", psnr, ssim);
   std::printf("compression  %.1f to 1 (8-bit RGB against %s)\n", ratio,
               tokenizer.spec().discrete() ? "packed token indices" : "16-bit latents");
@@ -83,12 +82,14 @@ void run(const Options& options) {
 
 void add_reconstruct(CLI::App& app) {
   const auto options = std::make_shared<Options>();
-  CLI::App* command = app.add_subcommand("reconstruct", "Put a video through a tokenizer and back; print PSNR, SSIM, compression");
+  CLI::App* command =
+      app.add_subcommand("reconstruct", "Put a video through a tokenizer and back; print PSNR, SSIM, compression");
   options->model.add_to(*command);
   options->clip.add_to(*command);
   options->coding.add_to(*command, true);
   command->add_option("-o,--output", options->output, "Video, picture, folder or %05d.png pattern")->required();
-  command->add_flag("--side-by-side", options->side_by_side, "Write the original on the left, the reconstruction on the right");
+  command->add_flag("--side-by-side", options->side_by_side,
+                    "Write the original on the left, the reconstruction on the right");
   command->add_flag("--json", options->json, "Print one JSON object");
   command->final_callback([=] { run(*options); });
 }
