@@ -1,6 +1,8 @@
 // orrery bench: times a component on this machine.
-#include <ATen/ATen.h>
 #include <ATen/Parallel.h>
+#include <ATen/ops/rand.h>
+#include <ATen/ops/randint.h>
+#include <ATen/ops/randn.h>
 #include <sys/resource.h>
 #include <time.h>
 #include <unistd.h>
@@ -88,9 +90,10 @@ std::vector<Call> tokenizer_calls(const orrery::Component& component, const Opti
   const int64_t t = spec.latent_frames(options.num_frames);
   std::vector<Call> calls;
   if (tokenizer->has_encoder())
-    calls.push_back({"vae",
-                     "encode",
-                     {{"sample", at::rand({1, 3, options.num_frames, options.height, options.width}, device) * 2 - 1}}});
+    calls.push_back(
+        {"vae",
+         "encode",
+         {{"sample", at::rand({1, 3, options.num_frames, options.height, options.width}, device).mul_(2).sub_(1)}}});
   if (tokenizer->has_decoder() && spec.discrete())
     calls.push_back({"vae", "decode", {{"indices", at::randint(spec.vocabulary, {1, t, h, w}, at::kInt).to(device)}}});
   else if (tokenizer->has_decoder())

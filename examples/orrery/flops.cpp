@@ -1,6 +1,7 @@
 #include "flops.h"
 
-#include <ATen/ATen.h>
+#include <ATen/ops/mm.h>
+#include <ATen/ops/rand.h>
 #include <ATen/record_function.h>
 #include <c10/core/InferenceMode.h>
 
