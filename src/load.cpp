@@ -2,8 +2,6 @@
 
 #include <ATen/Context.h>
 
-#include <array>
-
 #include "cpu_features.h"
 #include "guarded.h"
 #include "models/registry.h"
@@ -11,6 +9,7 @@
 #include "orrery/hub.h"
 #include "orrery/log.h"
 #include "orrery/weights.h"
+#include "text_tokenizer_component.h"
 
 namespace orrery {
 namespace {
@@ -19,6 +18,7 @@ namespace fs = std::filesystem;
 
 constexpr const char* kDiffusers = "diffusers";
 constexpr const char* kOriginal = "original";
+constexpr const char* kTokenizer = "tokenizer";
 
 const models::Entry* known_class(const std::string& class_name) {
   for (const models::Entry& entry : models::entries())
@@ -55,17 +55,23 @@ ComponentDescription recognised(const fs::path& path) {
   return {"", "", Config(), path, kOriginal};
 }
 
+// A text tokenizer has files of its own kind and no weights; its class is named beside its special tokens.
+ComponentDescription text_tokenizer(const fs::path& folder, const std::string& name) {
+  const fs::path file = folder / "tokenizer_config.json";
+  const Config config = fs::exists(file) ? Config::load(file) : Config();
+  return {name, config.get<std::string>("tokenizer_class", ""), config, folder, kDiffusers};
+}
+
 ComponentDescription described_part(const fs::path& folder, const std::string& name, const std::string& class_name) {
-  constexpr std::array kConfigs = {"config.json", "scheduler_config.json", "tokenizer_config.json",
-                                   "preprocessor_config.json"};
-  for (const char* file : kConfigs) {
-    if (!fs::exists(folder / file)) continue;
-    ComponentDescription part = configured(name, Config::load(folder / file), folder);
-    if (!class_name.empty()) part.class_name = class_name;  // the pipeline's word counts, as in diffusers
-    if (file != kConfigs.front()) part.path = file == kConfigs[2] ? folder : fs::path();
-    return part;
-  }
-  return {name, class_name, Config(), folder, kDiffusers};
+  ComponentDescription part{name, "", Config(), {}, kDiffusers};
+  if (fs::exists(folder / "config.json"))
+    part = configured(name, Config::load(folder / "config.json"), folder);
+  else if (is_text_tokenizer(folder))
+    part = text_tokenizer(folder, name);
+  else if (fs::exists(folder / "scheduler_config.json"))
+    part = configured(name, Config::load(folder / "scheduler_config.json"), {});
+  if (!class_name.empty()) part.class_name = class_name;  // the pipeline's word counts, as in diffusers
+  return part;
 }
 
 ModelDescription describe_pipeline(const fs::path& folder) {
@@ -92,6 +98,7 @@ ModelDescription describe_component(const fs::path& folder) {
     if (const std::string class_name = class_of(config); !class_name.empty())
       return {"component", "", folder, {configured(role_of(class_name), config, folder)}};
   }
+  if (is_text_tokenizer(folder)) return {"component", "", folder, {text_tokenizer(folder, kTokenizer)}};
   return {"component", "", folder, {recognised(folder)}};
 }
 
@@ -157,8 +164,9 @@ ModelDescription describe_model(const std::string& path, const WorkOptions& work
 
 std::unique_ptr<Component> load_component(const ComponentDescription& description, const LoadOptions& options) {
   const std::string place = description.path.string();
-  return guarded(place, [&] {
+  return guarded(place, [&]() -> std::unique_ptr<Component> {
     check_arithmetic(options);
+    if (description.name.starts_with(kTokenizer)) return load_text_tokenizer(description.path, description.class_name);
     const models::Entry& entry = models::entry_of(description.class_name, place);
     const Weights weights = Weights::open(description.path).to(options.dtype, options.device);
     std::unique_ptr<Component> component = entry.build(description.config, weights);

@@ -52,11 +52,13 @@ void add_eval(CLI::App& app) {
   command->add_flag("--all-layers", options->how.all_layers, "Text encoders: also return every layer's hidden states");
   CLI::Option* text = command->add_option("--text", options->how.texts, "Text tokenizers: what to encode (repeatable)")
                           ->expected(1)
+                          ->allow_extra_args(false)
                           ->multi_option_policy(CLI::MultiOptionPolicy::TakeAll);
   command->add_option("--max-length", options->how.max_length, "Text tokenizers: truncate and pad to so many ids")
       ->check(CLI::PositiveNumber);
   command->final_callback([=] {
     if (inputs->count() == 0 && text->count() == 0) throw CLI::RequiredError("--inputs (or --text)");
+    options->how.texts = text->results();  // as they were given: empty ones too
     run(*options);
   });
 }
