@@ -15,7 +15,7 @@
 namespace orrery {
 
 /// The arithmetic of a tokenizer: how frames and pixels become latents.
-struct CodecSpec {
+struct ORRERY_API CodecSpec {
   int64_t spatial_stride = 8;    ///< H = h · spatial_stride
   int64_t temporal_stride = 1;   ///< pixel frames a latent frame (after the first, where `causal`)
   int64_t latent_channels = 16;  ///< C of continuous latents; of a discrete tokenizer, the width of its codes
