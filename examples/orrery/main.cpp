@@ -41,6 +41,7 @@ int main(int argc, char** argv) {
   program::add_reconstruct(app);
   program::add_eval(app);
   program::add_bench(app);
+  program::add_pull(app);
 
   program::watch_for_interrupt();
   try {

@@ -54,6 +54,7 @@ void add_decode(CLI::App& app);
 void add_encode(CLI::App& app);
 void add_eval(CLI::App& app);
 void add_inspect(CLI::App& app);
+void add_pull(CLI::App& app);
 void add_reconstruct(CLI::App& app);
 
 }  // namespace program
