@@ -40,6 +40,7 @@ int main(int argc, char** argv) {
   program::add_decode(app);
   program::add_reconstruct(app);
   program::add_eval(app);
+  program::add_generate(app);
   program::add_bench(app);
   program::add_pull(app);
 

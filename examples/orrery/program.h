@@ -53,6 +53,7 @@ void add_bench(CLI::App& app);
 void add_decode(CLI::App& app);
 void add_encode(CLI::App& app);
 void add_eval(CLI::App& app);
+void add_generate(CLI::App& app);
 void add_inspect(CLI::App& app);
 void add_pull(CLI::App& app);
 void add_reconstruct(CLI::App& app);
