@@ -7,6 +7,7 @@
 #include "models/cosmos_ar/transformer.h"
 #include "models/tiny/taehv.h"
 #include "models/tiny/taesd.h"
+#include "models/wan/wan.h"
 #include "models/wan/wan_recipe.h"
 #include "models/wan/wan_transformer_3d_model.h"
 #include "orrery/error.h"
@@ -41,6 +42,7 @@ const std::vector<Entry>& entries() {
       {"AutoencoderTiny", "vae", build_autoencoder_tiny},
       {"TAEHV", "vae", build_taehv},
       {"TAESD", "vae", build_taesd},
+      {"AutoencoderKLWan", "vae", build_autoencoder_kl_wan},
       {"Transformer", "dynamics", build_cosmos_ar},
       {"CosmosControlNetModel", "controlnet", build_cosmos_controlnet_model},
       {"CosmosTransformer3DModel", "transformer", build_cosmos_transformer_3d_model},
@@ -67,7 +69,8 @@ const std::vector<PipelineEntry>& pipeline_entries() {
 
 // The first that recognises a checkpoint wins, so the most specific stand first.
 const std::vector<Describer>& describers() {
-  static const std::vector<Describer> table = {describe_cosmos_tokenizer, describe_taehv, describe_taesd, describe_cosmos_ar};
+  static const std::vector<Describer> table = {describe_cosmos_tokenizer, describe_taehv, describe_taesd, describe_wan_vae,
+                                               describe_cosmos_ar};
   return table;
 }
 

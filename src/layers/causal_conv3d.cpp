@@ -1,0 +1,105 @@
+#include "layers/causal_conv3d.h"
+
+#include <ATen/ATen.h>
+
+#include <algorithm>
+#include <utility>
+#include <vector>
+
+namespace orrery::layers {
+
+namespace {
+
+// [B,T,H,W,C] → [B,t,H,W,out], without padding in time. On the CPU oneDNN is asked directly: at::conv3d would send
+// channels-last clips to a path that unfolds all 27 taps in memory.
+at::Tensor convolve(const at::Tensor& x, const at::Tensor& weight, const at::Tensor& bias, int64_t stride_t) {
+  const at::Tensor input = x.permute({0, 4, 1, 2, 3});
+  const int64_t pad = weight.size(3) / 2;
+  const bool onednn = x.device().is_cpu() && x.scalar_type() == at::kFloat;
+  const at::Tensor out = onednn ? at::mkldnn_convolution(input, weight, bias, {0, pad, pad}, {stride_t, 1, 1}, {1, 1, 1}, 1)
+                                : at::conv3d(input, weight, bias, {stride_t, 1, 1}, {0, pad, pad});
+  return out.permute({0, 2, 3, 4, 1}).contiguous();
+}
+
+// One output frame as a sum over its window of input frames, oldest first: no frame is copied. Releases each frame after use.
+at::Tensor sum_of_taps(std::vector<at::Tensor> window, const at::Tensor& weight, const at::Tensor& bias) {
+  const int64_t first_tap = weight.size(2) - static_cast<int64_t>(window.size());
+  at::Tensor out;
+  for (size_t i = 0; i < window.size(); ++i) {
+    const at::Tensor frame = std::exchange(window[i], at::Tensor()).squeeze(1).permute({0, 3, 1, 2});
+    const at::Tensor tap = weight.select(2, first_tap + static_cast<int64_t>(i)).contiguous(at::MemoryFormat::ChannelsLast);
+    const at::Tensor part = at::conv2d(frame, tap, i == 0 ? bias : at::Tensor(), 1, tap.size(2) / 2);
+    out = i == 0 ? part : out.add_(part);
+  }
+  return out.permute({0, 2, 3, 1}).contiguous().unsqueeze(1);
+}
+
+}  // namespace
+
+CausalConv3d::CausalConv3d(const Weights& weights, const CausalConv3dSizes& sizes, int64_t& next_slot)
+    : weight_(weights.get("weight", {sizes.out, sizes.in, sizes.kernel_t, sizes.kernel_s, sizes.kernel_s})),
+      bias_(weights.get("bias", {sizes.out})),
+      sizes_(sizes),
+      first_slot_(next_slot) {
+  next_slot += sizes.kernel_t - sizes.stride_t;
+}
+
+at::Tensor CausalConv3d::operator()(at::Tensor x, CodecCache& cache) const {
+  const int64_t look_back = sizes_.kernel_t - sizes_.stride_t, frames = x.size(1);
+  std::vector<at::Tensor> window;  // the remembered frames, oldest first, then the new ones
+  for (int64_t i = 0; i < look_back; ++i) {
+    if (const at::Tensor& frame = cache.slots[first_slot_ + i]; frame.defined()) window.push_back(frame);
+  }
+  const int64_t history = static_cast<int64_t>(window.size());
+  remember(x, cache);
+  const at::Tensor weight = weight_.to(x.scalar_type()), bias = bias_.to(x.scalar_type());
+
+  const bool frame_outweighs_kernel = x.numel() > weight.numel();  // else cutting the kernel costs more than copying frames
+  window.push_back(std::exchange(x, at::Tensor()));
+  if (frames == 1 && sizes_.stride_t == 1 && frame_outweighs_kernel) return sum_of_taps(std::move(window), weight, bias);
+
+  // Taps that would only see zeros are left out; where later frames of the chunk need them, zeros stand in.
+  const int64_t taps = std::min(sizes_.kernel_t, history + frames);
+  const int64_t missing = std::max<int64_t>(0, taps - sizes_.stride_t - history);
+  if (missing > 0) {
+    std::vector<int64_t> shape = window.back().sizes().vec();
+    shape[1] = missing;
+    window.insert(window.begin(), at::zeros(shape, window.back().options()));
+  }
+  const at::Tensor clip = window.size() == 1 ? window.front() : at::cat(window, 1);
+  window.clear();
+  return convolve(clip, weight.narrow(2, sizes_.kernel_t - taps, taps), bias, sizes_.stride_t);
+}
+
+void CausalConv3d::remember(const at::Tensor& x, CodecCache& cache) const {
+  const int64_t look_back = sizes_.kernel_t - sizes_.stride_t, frames = x.size(1);
+  const int64_t kept = std::min(frames, look_back);
+  for (int64_t i = 0; i + kept < look_back; ++i) {
+    cache.slots[first_slot_ + i] = cache.slots[first_slot_ + i + kept];
+  }
+  // A view would keep the whole chunk in memory.
+  const at::Tensor tail = frames > kept ? x.narrow(1, frames - kept, kept).clone() : x;
+  for (int64_t i = 0; i < kept; ++i) cache.slots[first_slot_ + look_back - kept + i] = tail.narrow(1, i, 1);
+}
+
+namespace {
+
+std::vector<int64_t> pointwise_shape(int64_t in, int64_t out, int64_t dims) {
+  std::vector<int64_t> shape(static_cast<size_t>(2 + dims), 1);
+  shape[0] = out;
+  shape[1] = in;
+  return shape;
+}
+
+}  // namespace
+
+PointwiseConv::PointwiseConv(const Weights& weights, int64_t in, int64_t out, int64_t dims)
+    : weight_(weights.get("weight", pointwise_shape(in, out, dims)).reshape({out, in})), bias_(weights.get("bias", {out})) {}
+
+at::Tensor PointwiseConv::operator()(const at::Tensor& x) const { return first(x, weight_.size(0)); }
+
+at::Tensor PointwiseConv::first(const at::Tensor& x, int64_t out) const {
+  return at::linear(x, weight_.narrow(0, 0, out).to(x.scalar_type()), bias_.narrow(0, 0, out).to(x.scalar_type()));
+}
+
+}  // namespace orrery::layers

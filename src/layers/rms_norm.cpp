@@ -1,0 +1,31 @@
+#include "layers/rms_norm.h"
+
+#include <ATen/ATen.h>
+
+#include <cmath>
+
+namespace orrery::layers {
+
+namespace {
+
+// What each vector is multiplied by, before gamma; computed in float32 at least.
+at::Tensor inverse_rms(const at::Tensor& x) {
+  const auto dtype = at::isReducedFloatingType(x.scalar_type()) ? at::kFloat : x.scalar_type();
+  const at::Tensor length = at::linalg_vector_norm(x, 2, at::IntArrayRef{-1}, true, dtype);
+  return length.clamp_min_(1e-12).reciprocal_().mul_(std::sqrt(static_cast<double>(x.size(-1))));
+}
+
+}  // namespace
+
+at::Tensor l2_rms_norm(const at::Tensor& x, const at::Tensor& gamma) {
+  const at::Tensor factor = inverse_rms(x);
+  return at::mul(x, factor).mul_(gamma.to(factor.scalar_type())).to(x.scalar_type());
+}
+
+at::Tensor& l2_rms_norm_(at::Tensor& x, const at::Tensor& gamma) {
+  const at::Tensor factor = inverse_rms(x);
+  if (factor.scalar_type() != x.scalar_type()) return x.copy_(at::mul(x, factor).mul_(gamma.to(factor.scalar_type())));
+  return x.mul_(factor).mul_(gamma.to(x.scalar_type()));
+}
+
+}  // namespace orrery::layers

@@ -1,0 +1,13 @@
+#pragma once
+
+#include <ATen/core/Tensor.h>
+
+namespace orrery::layers {
+
+/// x / max(‖x‖₂, 1e-12) · √C · gamma over the last dimension C: an RMS norm without an epsilon inside the root.
+/// Computed in float32 where `x` is narrower; the result has x's dtype. gamma [C].
+at::Tensor l2_rms_norm(const at::Tensor& x, const at::Tensor& gamma);
+/// The same, written over `x`.
+at::Tensor& l2_rms_norm_(at::Tensor& x, const at::Tensor& gamma);
+
+}  // namespace orrery::layers
