@@ -39,8 +39,9 @@ int main(int argc, char** argv) {
   program::add_encode(app);
   program::add_decode(app);
   program::add_reconstruct(app);
-  program::add_eval(app);
   program::add_generate(app);
+  program::add_rollout(app);
+  program::add_eval(app);
   program::add_bench(app);
   program::add_pull(app);
 

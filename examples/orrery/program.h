@@ -57,5 +57,6 @@ void add_generate(CLI::App& app);
 void add_inspect(CLI::App& app);
 void add_pull(CLI::App& app);
 void add_reconstruct(CLI::App& app);
+void add_rollout(CLI::App& app);
 
 }  // namespace program

@@ -38,4 +38,11 @@ at::Tensor Linear::operator()(const at::Tensor& input) const {
   return bias.defined() ? output.add_(bias) : output;
 }
 
+Linear Linear::widened() const {
+  Linear wide = *this;
+  wide.weight_ = weight_.to(at::kFloat);
+  if (bias_.defined()) wide.bias_ = bias_.to(at::kFloat);
+  return wide;
+}
+
 }  // namespace orrery::layers

@@ -19,6 +19,9 @@ class Linear {
 
   bool defined() const { return weight_.defined(); }
 
+  /// The same product with weights of float32 in memory: for small networks that are run often.
+  Linear widened() const;
+
  private:
   at::Tensor weight_;  // [out, in], as stored
   at::Tensor bias_;    // [out], as stored, or undefined

@@ -10,6 +10,9 @@
 #include "models/wan/wan.h"
 #include "models/wan/wan_recipe.h"
 #include "models/wan/wan_transformer_3d_model.h"
+#include "models/world/orrery_world.h"
+#include "models/world/world_tokenizer.h"
+#include "models/world/world_transformer.h"
 #include "orrery/error.h"
 #include "text/qwen2_5_vl_text_model.h"
 #include "text/t5_encoder_model.h"
@@ -46,6 +49,8 @@ const std::vector<Entry>& entries() {
       {"Transformer", "dynamics", build_cosmos_ar},
       {"CosmosControlNetModel", "controlnet", build_cosmos_controlnet_model},
       {"CosmosTransformer3DModel", "transformer", build_cosmos_transformer_3d_model},
+      {"OrreryTokenizer", "vae", build_orrery_tokenizer},
+      {"OrreryWorldTransformer", "transformer", build_orrery_world_transformer},
       {"Qwen2_5_VLForConditionalGeneration", "text_encoder", text::build_qwen2_5_vl_text_model},
       {"T5EncoderModel", "text_encoder", text::build_t5_encoder_model},
       {"UMT5EncoderModel", "text_encoder", text::build_t5_encoder_model},
@@ -67,6 +72,11 @@ const std::vector<PipelineEntry>& pipeline_entries() {
   return table;
 }
 
+const std::vector<WorldEntry>& world_entries() {
+  static const std::vector<WorldEntry> table = {{"OrreryWorldPipeline", build_orrery_world}};
+  return table;
+}
+
 // The first that recognises a checkpoint wins, so the most specific stand first.
 const std::vector<Describer>& describers() {
   static const std::vector<Describer> table = {describe_cosmos_tokenizer, describe_taehv, describe_taesd, describe_wan_vae,
@@ -80,6 +90,10 @@ const Entry& entry_of(const std::string& class_name, const std::string& place) {
 
 const PipelineEntry& pipeline_entry_of(const std::string& class_name, const std::string& place) {
   return find_class(pipeline_entries(), class_name, place);
+}
+
+const WorldEntry& world_entry_of(const std::string& class_name, const std::string& place) {
+  return find_class(world_entries(), class_name, place);
 }
 
 }  // namespace orrery::models

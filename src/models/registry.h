@@ -9,6 +9,7 @@
 #include "orrery/config.h"
 #include "orrery/diffusion.h"
 #include "orrery/weights.h"
+#include "orrery/world.h"
 
 namespace orrery::models {
 
@@ -28,6 +29,12 @@ struct PipelineEntry {
   std::unique_ptr<DiffusionRecipe> (*build)(const DiffusionParts& parts);
 };
 
+/// One pipeline class that is an interactive world.
+struct WorldEntry {
+  const char* class_name;
+  std::unique_ptr<World> (*build)(const ModelDescription& model, const LoadOptions& options);
+};
+
 /// Recognises a checkpoint without a config by its tensors; returns its config with `_class_name`, or nothing.
 /// The weights are as in the file, common wrappers ("module.", "net.", "model.") already stripped.
 using Describer = std::optional<Config> (*)(const Weights& weights);
@@ -38,6 +45,10 @@ const std::vector<Entry>& entries();
 const std::vector<PipelineEntry>& pipeline_entries();
 /// The entry of a pipeline class; throws Error(kUnsupported) listing the known ones.
 const PipelineEntry& pipeline_entry_of(const std::string& class_name, const std::string& place);
+/// Every interactive world orrery can run.
+const std::vector<WorldEntry>& world_entries();
+/// The entry of a world's class; throws Error(kUnsupported) listing the known ones.
+const WorldEntry& world_entry_of(const std::string& class_name, const std::string& place);
 /// The describers of every family, most specific first.
 const std::vector<Describer>& describers();
 /// The entry of a class; throws Error(kUnsupported) listing the known ones.

@@ -6,6 +6,8 @@
 #include <cmath>
 #include <numbers>
 
+#include "orrery/noise.h"
+
 namespace orrery::sampling {
 namespace {
 
@@ -55,3 +57,11 @@ at::Tensor latent_noise(at::IntArrayRef shape, const NoiseKey& key) {
 }
 
 }  // namespace orrery::sampling
+
+namespace orrery {
+
+at::Tensor normal_noise(at::IntArrayRef shape, uint64_t seed, uint32_t frame, uint32_t step) {
+  return sampling::normal_noise(shape, {.seed = seed, .frame = frame, .step = step});
+}
+
+}  // namespace orrery

@@ -1,0 +1,12 @@
+#pragma once
+
+#include <memory>
+
+#include "orrery/world.h"
+
+namespace orrery::models {
+
+/// A bundled world's folder ("OrreryWorldPipeline"): tokenizer, transformer, noise levels and action space.
+std::unique_ptr<World> build_orrery_world(const ModelDescription& model, const LoadOptions& options);
+
+}  // namespace orrery::models

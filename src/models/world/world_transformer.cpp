@@ -1,0 +1,134 @@
+#include "models/world/world_transformer.h"
+
+#include <ATen/ATen.h>
+
+#include "layers/norm.h"
+#include "layers/sinusoid.h"
+#include "orrery/error.h"
+
+namespace orrery::models {
+namespace {
+
+constexpr double kLevelScale = 1000;  // levels 0…1 as the noise embedding sees them
+
+// Angles of frames first…first+count−1, in double so that worlds may live long: [count, head_dim/2]
+layers::Rotary frame_angles(int64_t first, int64_t count, int64_t head_dim, double base) {
+  const int64_t half = head_dim / 2;
+  const at::Tensor frequencies = at::pow(base, at::arange(half, at::kDouble) / -static_cast<double>(half));
+  const at::Tensor angles = at::outer(at::arange(first, first + count, at::kDouble), frequencies);
+  return {angles.cos().to(at::kFloat), angles.sin().to(at::kFloat)};
+}
+
+// Frame i sees frames i − window + 1 … i: bool [T,T].
+at::Tensor window_mask(int64_t frames, int64_t window) {
+  const at::Tensor number = at::arange(frames, at::kLong);
+  const at::Tensor age = number.unsqueeze(1) - number.unsqueeze(0);
+  return age.ge(0).logical_and(age.lt(window));
+}
+
+}  // namespace
+
+OrreryWorldTransformer::OrreryWorldTransformer(const Config& config, const Weights& weights)
+    : patch_size_(config.get<int64_t>("patch_size", 2)),
+      latent_size_(config.get<int64_t>("latent_size", 8)),
+      in_channels_(config.get<int64_t>("in_channels", 8)),
+      width_(config.get<int64_t>("width", 160)),
+      heads_(config.get<int64_t>("heads", 5)),
+      noise_features_(config.get<int64_t>("noise_features", 128)),
+      action_features_(config.get<int64_t>("action_features", 19)),
+      window_(config.get<int64_t>("window", 16)),
+      rope_base_(config.get<double>("rope_base", 1000.0)),
+      eps_(config.get<double>("norm_eps", 1e-6)) {
+  const int64_t values = in_channels_ * patch_size_ * patch_size_, side = latent_size_ / patch_size_;
+  const auto mlp = config.get<int64_t>("mlp_width", 480);
+  // These networks are small: weights are widened once, at load, so that a step converts nothing.
+  const auto linear = [](const Weights& w, const std::string& name, int64_t in, int64_t out) {
+    return layers::Linear(w.sub(name), in, out, /*bias=*/true).widened();
+  };
+  patch_in = linear(weights, "patch_in", 2 * values, width_);
+  patch_out = linear(weights, "patch_out", width_, values);
+  noise_in = linear(weights, "noise_in", noise_features_, width_);
+  noise_out = linear(weights, "noise_out", width_, width_);
+  action_in = linear(weights, "action_in", action_features_, width_);
+  action_out = linear(weights, "action_out", width_, width_);
+  final_modulation = linear(weights, "final_modulation", width_, 2 * width_);
+  position = weights.get("position", {side * side, width_});
+  const auto count = config.get<int64_t>("layers", 4);
+  for (int64_t i = 0; i < count; ++i) {
+    const Weights w = weights.sub("blocks", i);
+    blocks.push_back({linear(w, "modulation", width_, 9 * width_), linear(w, "space_qkv", width_, 3 * width_),
+                      linear(w, "space_out", width_, width_), linear(w, "time_qkv", width_, 3 * width_),
+                      linear(w, "time_out", width_, width_), linear(w, "mlp_in", width_, mlp), linear(w, "mlp_out", mlp, width_)});
+  }
+}
+
+at::Tensor OrreryWorldTransformer::to_tokens(const at::Tensor& latents) const {
+  const int64_t batch = latents.size(0), frames = latents.size(1), side = latent_size_ / patch_size_;
+  // [B,T,C,ty,p,tx,p] → [B,T,S,C·p·p]
+  return latents.reshape({batch, frames, in_channels_, side, patch_size_, side, patch_size_})
+      .permute({0, 1, 3, 5, 2, 4, 6})
+      .reshape({batch, frames, side * side, -1});
+}
+
+at::Tensor OrreryWorldTransformer::from_tokens(const at::Tensor& tokens) const {
+  const int64_t batch = tokens.size(0), frames = tokens.size(1), side = latent_size_ / patch_size_;
+  return tokens.view({batch, frames, side, side, in_channels_, patch_size_, patch_size_})
+      .permute({0, 1, 4, 2, 5, 3, 6})
+      .reshape({batch, frames, in_channels_, latent_size_, latent_size_});
+}
+
+at::Tensor OrreryWorldTransformer::condition(const at::Tensor& levels, const at::Tensor& features) const {
+  const at::Tensor noise = layers::sinusoidal_embedding(levels * kLevelScale, noise_features_);
+  return at::silu(noise_out(at::silu(noise_in(noise))) + action_out(at::silu(action_in(features))));
+}
+
+at::Tensor OrreryWorldTransformer::forward(const at::Tensor& hidden_states, const at::Tensor& previous, const Pass& pass,
+                                           TimeKeys* keys) const {
+  const int64_t batch = hidden_states.size(0), frames = hidden_states.size(1), tokens = position.size(0);
+  const int64_t head_dim = width_ / heads_;
+  const layers::Rotary rotary = frame_angles(pass.first_frame, frames, head_dim, rope_base_);
+  const auto mask = pass.past ? std::nullopt : std::optional<at::Tensor>(window_mask(frames, window_));
+  const auto norm = [&](const at::Tensor& x, const at::Tensor& shift, const at::Tensor& scale) {
+    return at::addcmul(shift, layers::layer_norm(x, eps_), scale + 1);
+  };
+
+  at::Tensor x = patch_in(at::cat({to_tokens(hidden_states), to_tokens(previous)}, -1)) + position;  // [B,T,S,D]
+  for (size_t i = 0; i < blocks.size(); ++i) {
+    const Block& block = blocks[i];
+    const auto m = block.modulation(pass.condition).unsqueeze(2).chunk(9, -1);  // shift, scale, gate of space, time, MLP: [B,T,1,D]
+
+    auto qkv = block.space_qkv(norm(x, m[0], m[1])).view({batch * frames, tokens, 3, heads_, head_dim}).permute({2, 0, 3, 1, 4});
+    at::Tensor attended = at::scaled_dot_product_attention(qkv[0], qkv[1], qkv[2]);  // [B·T,heads,S,d]
+    x = at::addcmul(x, m[2], block.space_out(attended.transpose(1, 2).reshape({batch, frames, tokens, width_})));
+
+    qkv = block.time_qkv(norm(x, m[3], m[4])).view({batch, frames, tokens, 3, heads_, head_dim});
+    qkv = qkv.permute({3, 0, 2, 1, 4, 5}).flatten(1, 2);  // [3,B·S,T,heads,d]
+    const at::Tensor query = layers::rotate(qkv[0], rotary, layers::RotaryPairs::kHalves).transpose(1, 2);
+    const at::Tensor key = layers::rotate(qkv[1], rotary, layers::RotaryPairs::kHalves).transpose(1, 2);
+    at::Tensor seen = at::stack({key, qkv[2].transpose(1, 2)});  // [2,B·S,heads,T,d]
+    if (keys) keys->push_back(seen);
+    if (pass.past && !pass.past->empty()) seen = at::cat({(*pass.past)[i], seen}, 3);
+    attended = at::scaled_dot_product_attention(query, seen[0], seen[1], mask);  // [B·S,heads,T,d]
+    attended = attended.view({batch, tokens, heads_, frames, head_dim}).permute({0, 3, 1, 2, 4}).reshape(x.sizes());
+    x = at::addcmul(x, m[5], block.time_out(attended));
+
+    at::Tensor inner = block.mlp_in(norm(x, m[6], m[7]));
+    x = at::addcmul(x, m[8], block.mlp_out(at::gelu_(inner, "tanh")));
+  }
+  const auto m = final_modulation(pass.condition).unsqueeze(2).chunk(2, -1);
+  return previous + from_tokens(patch_out(norm(x, m[0], m[1])));
+}
+
+TensorMap OrreryWorldTransformer::call(const std::string& function, const TensorMap& inputs, const CallOptions&) const {
+  if (function != "forward")
+    throw Error(ErrorKind::kArgument, {.place = class_name() + "." + function, .what = "is not known", .expected = "forward"});
+  const std::string name = "transformer.forward";
+  const Pass pass{.condition = condition(require_input(inputs, "timestep", name), require_input(inputs, "action_features", name))};
+  return {{"sample", forward(require_input(inputs, "hidden_states", name), require_input(inputs, "previous", name), pass, nullptr)}};
+}
+
+std::unique_ptr<Component> build_orrery_world_transformer(const Config& config, const Weights& weights) {
+  return std::make_unique<OrreryWorldTransformer>(config, weights);
+}
+
+}  // namespace orrery::models

@@ -1,0 +1,60 @@
+#pragma once
+
+#include <ATen/core/Tensor.h>
+
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "layers/linear.h"
+#include "layers/rotary.h"
+#include "orrery/component.h"
+#include "orrery/config.h"
+
+namespace orrery::models {
+
+/// The dynamics of the bundled worlds: a causal diffusion-forcing transformer with its own noise level for each frame. Attention is
+/// inside a frame, then over time at the same token; keys and values of past frames can be kept.
+/// Source: examples/worlds/train/ARCHITECTURE.md, section 4.
+class OrreryWorldTransformer final : public Component {
+ public:
+  OrreryWorldTransformer(const Config& config, const Weights& weights);
+  std::string class_name() const override { return "OrreryWorldTransformer"; }
+
+  /// Of one call, for each block: rotated keys and values over time, [2,B·S,heads,T,head_dim].
+  using TimeKeys = std::vector<at::Tensor>;
+
+  /// What a pass looks like beside its latents.
+  struct Pass {
+    at::Tensor condition;        ///< [B,T,D] of condition()
+    int64_t first_frame = 0;     ///< number of the first frame, for the rotary angles
+    const TimeKeys* past = nullptr;  ///< of earlier frames, all visible; without it each frame sees window − 1 before it
+  };
+  /// hidden_states, previous float [B,T,C,h,w] → the clean latents; `keys`, where given, receives this call's own.
+  at::Tensor forward(const at::Tensor& hidden_states, const at::Tensor& previous, const Pass& pass, TimeKeys* keys) const;
+  /// Noise levels [B,T] in 0…1 and action features [B,T,F] → [B,T,D]
+  at::Tensor condition(const at::Tensor& levels, const at::Tensor& features) const;
+
+  int64_t window() const { return window_; }
+  int64_t action_features() const { return action_features_; }
+
+  /// "forward": hidden_states, previous, timestep, action_features → sample
+  TensorMap call(const std::string& function, const TensorMap& inputs, const CallOptions& options) const override;
+
+ private:
+  struct Block {
+    layers::Linear modulation, space_qkv, space_out, time_qkv, time_out, mlp_in, mlp_out;
+  };
+  at::Tensor to_tokens(const at::Tensor& latents) const;
+  at::Tensor from_tokens(const at::Tensor& tokens) const;
+
+  int64_t patch_size_, latent_size_, in_channels_, width_, heads_, noise_features_, action_features_, window_;
+  double rope_base_, eps_;
+  layers::Linear patch_in, patch_out, noise_in, noise_out, action_in, action_out, final_modulation;
+  at::Tensor position;  // [S,D]
+  std::vector<Block> blocks;
+};
+
+std::unique_ptr<Component> build_orrery_world_transformer(const Config& config, const Weights& weights);
+
+}  // namespace orrery::models

@@ -1,0 +1,105 @@
+// The bundled worlds against the golden data that examples/worlds/train/make_golden.py writes.
+#include "orrery/world.h"
+
+#include <ATen/ATen.h>
+#include <gtest/gtest.h>
+
+#include "orrery/error.h"
+#include "orrery/weights.h"
+#include "support/compare.h"
+#include "support/paths.h"
+
+namespace orrery {
+namespace {
+
+namespace fs = std::filesystem;
+
+fs::path worlds() { return testing::golden_folder().parent_path().parent_path() / "examples" / "worlds"; }
+
+struct GoldenWorld {
+  std::string name;   // of the golden file
+  std::string folder; // of the model
+};
+
+class OrreryWorldCaseTest : public ::testing::TestWithParam<GoldenWorld> {
+ protected:
+  TensorMap golden_ = load_safetensors(worlds() / "golden" / (GetParam().name + ".safetensors"));
+  std::string folder_ = (worlds() / GetParam().folder).string();
+
+  // The tensors whose names start with "call.".
+  TensorMap of(const std::string& call) const {
+    TensorMap out;
+    for (const auto& [name, tensor] : golden_)
+      if (name.starts_with(call + ".")) out[name.substr(call.size() + 1)] = tensor;
+    return out;
+  }
+};
+
+TEST_P(OrreryWorldCaseTest, ComponentsEqualTheirReference) {
+  const auto vae = load_component(folder_, "vae"), transformer = load_component(folder_, "transformer");
+  EXPECT_TRUE(testing::is_close(vae->call("encode", of("vae.encode"), {}).at("latent"), golden_.at("vae.encode.latent"), testing::kComponentParity));
+  EXPECT_TRUE(testing::is_close(vae->call("decode", {{"latent", golden_.at("vae.decode.latent")}}, {}).at("sample"),
+                                golden_.at("vae.decode.sample"), testing::kComponentParity));
+  EXPECT_TRUE(testing::is_close(transformer->call("forward", of("transformer.forward"), {}).at("sample"),
+                                golden_.at("transformer.forward.sample"), testing::kComponentParity));
+}
+
+TEST_P(OrreryWorldCaseTest, ARolloutEqualsItsReference) {
+  const auto world = World::from_pretrained(folder_);
+  State state = world->begin({golden_.at("rollout.image").unsqueeze(0), 0});
+  const at::Tensor actions = golden_.at("rollout.actions").to(at::kDouble), noise = golden_.at("rollout.noise");
+  std::vector<at::Tensor> frames;
+  for (int64_t i = 0; i < actions.size(0); ++i) {
+    const at::Tensor row = actions[i].contiguous();
+    frames.push_back(world->step(state, {row.data_ptr<double>(), row.data_ptr<double>() + row.numel()}, noise[i]));
+    EXPECT_TRUE(testing::is_close(state.last.flatten(), golden_.at("rollout.latents")[i].flatten(), testing::kPipelineParity)) << "frame " << i;
+  }
+  EXPECT_TRUE(testing::is_close(at::stack(frames, 2), golden_.at("rollout.video"), testing::kPipelineParity));
+}
+
+INSTANTIATE_TEST_SUITE_P(Golden, OrreryWorldCaseTest,
+                         ::testing::Values(GoldenWorld{"tiny", "golden/tiny_model"}, GoldenWorld{"pusht", "pusht"},
+                                           GoldenWorld{"doom", "doom"}),
+                         [](const auto& info) { return info.param.name; });
+
+class OrreryWorldTest : public ::testing::Test {
+ protected:
+  std::unique_ptr<World> world_ = World::from_pretrained((worlds() / "golden" / "tiny_model").string());
+  State state_ = world_->begin({at::full({1, 33, 47, 3}, 90, at::kByte), 0}, 7);
+};
+
+TEST_F(OrreryWorldTest, AForkReplaysAndLeavesTheOtherAlone) {
+  world_->step(state_, {100, 200});
+  State other = state_.fork();
+  const at::Tensor first = world_->step(state_, {10, 20});
+  world_->step(state_, {10, 20});
+  EXPECT_TRUE(world_->step(other, {10, 20}).equal(first));
+}
+
+TEST_F(OrreryWorldTest, ActionsMatter) {
+  State other = state_.fork();
+  EXPECT_FALSE(world_->step(state_, {0, 0}).equal(world_->step(other, {512, 512})));
+}
+
+TEST_F(OrreryWorldTest, ALongLifeTakesNoMoreMemory) {
+  for (int i = 0; i < 5; ++i) world_->step(state_, {1, 2});
+  const int64_t early = state_.bytes();
+  for (int i = 0; i < 20; ++i) world_->step(state_, {1, 2});
+  EXPECT_EQ(state_.bytes(), early);
+}
+
+TEST_F(OrreryWorldTest, AWrongActionSaysWhatIsRight) {
+  EXPECT_THROW(world_->step(state_, {1}), Error);
+  EXPECT_THROW(world_->step(state_, {1, 600}), Error);
+  EXPECT_THROW(world_->step(state_, {1, std::nan("")}), Error);
+  EXPECT_THROW(world_->encode_action("fly"), Error);
+  EXPECT_EQ(world_->encode_action("up").size(), 2u);
+}
+
+TEST_F(OrreryWorldTest, AStateThatWasNotBegunIsAnError) {
+  State empty;
+  EXPECT_THROW(world_->step(empty, {1, 2}), Error);
+}
+
+}  // namespace
+}  // namespace orrery

@@ -1,0 +1,152 @@
+// Every folder of tests/golden/pipelines is a whole generation of the reference pipeline: prompt or embeddings, noise, steps, guidance.
+#include <ATen/ATen.h>
+#include <gtest/gtest.h>
+
+#include <algorithm>
+#include <filesystem>
+#include <functional>
+
+#include "orrery/config.h"
+#include "orrery/error.h"
+#include "orrery/media.h"
+#include "orrery/pipeline.h"
+#include "orrery/weights.h"
+#include "support/compare.h"
+#include "support/paths.h"
+
+namespace orrery {
+namespace {
+
+namespace fs = std::filesystem;
+
+fs::path cases() { return testing::golden_folder() / "pipelines"; }
+
+std::vector<std::string> case_names() {
+  std::vector<std::string> names;
+  if (fs::is_directory(cases()))
+    for (const auto& item : fs::directory_iterator(cases())) names.push_back(item.path().filename().string());
+  std::sort(names.begin(), names.end());
+  return names;
+}
+
+// The options that a case's command line stands for.
+GenerateOptions options_of(const fs::path& folder) {
+  const auto args = Config::load(folder / "case.json").require<std::vector<std::string>>("args");
+  GenerateOptions options;
+  fs::path image, video;
+  const std::map<std::string, std::function<void(const std::string&)>> readers = {
+      {"-W", [&](const std::string& v) { options.width = std::stoll(v); }},
+      {"-H", [&](const std::string& v) { options.height = std::stoll(v); }},
+      {"--num-frames", [&](const std::string& v) { options.num_frames = std::stoll(v); }},
+      {"--steps", [&](const std::string& v) { options.steps = std::stoll(v); }},
+      {"--guidance-scale", [&](const std::string& v) { options.guidance_scale = std::stod(v); }},
+      {"--fps", [&](const std::string& v) { options.fps = std::stod(v); }},
+      {"--flow-shift", [&](const std::string& v) { options.flow_shift = std::stod(v); }},
+      {"--condition-frames", [&](const std::string& v) { options.condition_frames = std::stoll(v); }},
+      {"-p", [&](const std::string& v) { options.prompt = v; }},
+      {"-n", [&](const std::string& v) { options.negative_prompt = v; }},
+      {"--noise", [&](const std::string& v) { options.noise = load_safetensors(folder / v).at("noise"); }},
+      {"--video", [&](const std::string& v) { options.seen = load_safetensors(folder / v).at("video"); }},
+      {"-i", [&](const std::string& v) { options.seen = to_input(read_image(folder / v)); }},
+      {"--prompt-embeds",
+       [&](const std::string& v) {
+         const TensorMap embeds = load_safetensors(folder / v);
+         options.prompt_embeds = embeds.at("prompt_embeds");
+         options.negative_prompt_embeds = embeds.at("negative_prompt_embeds");
+       }},
+      {"--device", [](const std::string&) {}},
+      {"--dtype", [](const std::string&) {}},
+  };
+  for (size_t i = 0; i + 1 < args.size(); i += 2) readers.at(args[i])(args[i + 1]);
+  return options;
+}
+
+class PipelineCaseTest : public ::testing::TestWithParam<std::string> {};
+
+TEST_P(PipelineCaseTest, EqualsItsReference) {
+  const fs::path folder = cases() / GetParam();
+  const auto pipeline = WorldModelPipeline::from_pretrained((folder / "model").string());
+  const Generated future = pipeline.generate(options_of(folder));
+  const TensorMap expected = load_safetensors(folder / "expected.safetensors");
+  const at::Tensor latents = expected.at("latents").dim() == 4 ? future.latents.squeeze(2) : future.latents;
+  EXPECT_TRUE(testing::is_close(latents, expected.at("latents"), testing::kPipelineParity));
+  EXPECT_TRUE(testing::is_close(future.video, expected.at("video"), testing::kPipelineParity));
+}
+
+INSTANTIATE_TEST_SUITE_P(Golden, PipelineCaseTest, ::testing::ValuesIn(case_names()),
+                         [](const auto& info) { return std::string(info.param); });
+
+class PipelineTest : public ::testing::Test {
+ protected:
+  fs::path folder_ = cases() / "predict2_video2world";
+  WorldModelPipeline pipeline_ = WorldModelPipeline::from_pretrained((folder_ / "model").string());
+  GenerateOptions options_ = options_of(folder_);
+  // What an Error says of generating with these options; empty where none is thrown.
+  std::string error_of(const GenerateOptions& options) {
+    try {
+      pipeline_.generate_latents(options);
+    } catch (const Error& error) {
+      return error.what();
+    }
+    return "";
+  }
+};
+
+TEST_F(PipelineTest, SameSeedGivesTheSameLatents) {
+  options_.noise = {};
+  options_.seed = 3;
+  options_.steps = 2;
+  const at::Tensor first = pipeline_.generate_latents(options_).latents, second = pipeline_.generate_latents(options_).latents;
+  EXPECT_TRUE(first.equal(second));
+  options_.seed = 4;
+  EXPECT_FALSE(first.equal(pipeline_.generate_latents(options_).latents));
+}
+
+TEST_F(PipelineTest, AFrameCountThatDoesNotFitNamesTheNearest) {
+  options_.num_frames = 10;
+  EXPECT_NE(error_of(options_).find("9"), std::string::npos) << error_of(options_);
+  EXPECT_NE(error_of(options_).find("13"), std::string::npos) << error_of(options_);
+}
+
+TEST_F(PipelineTest, ASizeThatDoesNotFitNamesTheNearest) {
+  options_.width = 50;
+  EXPECT_NE(error_of(options_).find("48x32"), std::string::npos) << error_of(options_);
+}
+
+TEST_F(PipelineTest, NoStepsIsAnError) {
+  options_.steps = 0;
+  EXPECT_NE(error_of(options_).find("at least 1"), std::string::npos);
+}
+
+TEST_F(PipelineTest, NoiseOfAnotherShapeIsAnError) {
+  options_.noise = at::zeros({1, 4, 3, 4, 5});
+  EXPECT_NE(error_of(options_).find("noise"), std::string::npos);
+}
+
+TEST_F(PipelineTest, NanInTheLatentsNamesTheStep) {
+  options_.prompt_embeds = at::full_like(options_.prompt_embeds, std::numeric_limits<float>::quiet_NaN());
+  EXPECT_NE(error_of(options_).find("step 1 of"), std::string::npos) << error_of(options_);
+}
+
+TEST_F(PipelineTest, CancellingStopsBetweenSteps) {
+  int64_t steps = 0;
+  options_.on_step = [&](int64_t, const at::Tensor&) {
+    ++steps;
+    options_.work.cancel.cancel();
+  };
+  EXPECT_NE(error_of(options_).find("cancelled"), std::string::npos);
+  EXPECT_EQ(steps, 1);
+}
+
+TEST_F(PipelineTest, ProgressReachesItsTotal) {
+  int64_t done = 0, total = 0;
+  options_.work.on_progress = [&](const Progress& progress) {
+    if (progress.stage == "denoise") done = progress.done, total = progress.total;
+  };
+  pipeline_.generate_latents(options_);
+  EXPECT_EQ(done, 4);
+  EXPECT_EQ(total, 4);
+}
+
+}  // namespace
+}  // namespace orrery
