@@ -7,27 +7,26 @@
 
 namespace orrery::layers {
 
+namespace {
+
+at::Tensor channels_last(const at::Tensor& x) {
+  return x.contiguous(at::MemoryFormat::ChannelsLast);
+}
+
+}  // namespace
+
 Conv2d::Conv2d(const Weights& weights, const Conv2dSizes& sizes)
-    : weight_(weights.get("weight", {sizes.out, sizes.in / sizes.groups, sizes.kernel, sizes.kernel})),
+    : weight_(channels_last(weights.get("weight", {sizes.out, sizes.in / sizes.groups, sizes.kernel, sizes.kernel}))),
       bias_(sizes.bias ? weights.get("bias", {sizes.out}) : at::Tensor()),
       stride_(sizes.stride),
       padding_(sizes.kernel / 2),
-      groups_(sizes.groups) {
-  prepare();
-}
+      groups_(sizes.groups) {}
 
-Conv2d::Conv2d(at::Tensor weight, at::Tensor bias, int64_t stride, int64_t padding)
-    : weight_(std::move(weight)), bias_(std::move(bias)), stride_(stride), padding_(padding) {
-  prepare();
-}
-
-void Conv2d::prepare() {
-  if (weight_.device().type() == at::kMeta) return;
-  weight_ = weight_.contiguous(at::MemoryFormat::ChannelsLast);
-}
+Conv2d::Conv2d(const at::Tensor& weight, at::Tensor bias, int64_t stride, int64_t padding)
+    : weight_(channels_last(weight)), bias_(std::move(bias)), stride_(stride), padding_(padding) {}
 
 at::Tensor Conv2d::operator()(const at::Tensor& x) const {
-  return at::conv2d(x.contiguous(at::MemoryFormat::ChannelsLast), weight_, bias_, stride_, padding_, 1, groups_);
+  return at::conv2d(channels_last(x), weight_, bias_, stride_, padding_, 1, groups_);
 }
 
 at::Tensor Conv2d::relu(const at::Tensor& x) const {
