@@ -69,7 +69,8 @@ class ORRERY_API Weights {
   Weights as_stored() const;
 
   /// The tensor in the view's dtype and device. Throws Error(kWeights) with the full name, both shapes and the file when it
-  /// is missing or misshapen. A stored tensor of that dtype is a view of the map: it costs no memory until it is touched.
+  /// is missing or misshapen, or begins with NaN (infinities are let through). A stored tensor of that dtype is a view of
+  /// the map: it costs no memory until it is touched.
   at::Tensor get(std::string_view name, at::IntArrayRef shape) const;
   /// As get(), with an undefined tensor where the name is absent.
   at::Tensor find(std::string_view name, at::IntArrayRef shape) const;

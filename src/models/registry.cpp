@@ -5,6 +5,7 @@
 #include "models/cosmos/cosmos_transformer_3d_model.h"
 #include "models/cosmos/tokenizer.h"
 #include "models/cosmos_ar/transformer.h"
+#include "models/tiny/autoencoder_kl.h"
 #include "models/tiny/taehv.h"
 #include "models/tiny/taesd.h"
 #include "models/wan/wan.h"
@@ -42,6 +43,7 @@ const std::vector<Entry>& entries() {
       {"CausalDiscreteVideoTokenizer", "vae", build_cosmos_autoencoder},
       {"ContinuousImageTokenizer", "vae", build_cosmos_autoencoder},
       {"DiscreteImageTokenizer", "vae", build_cosmos_autoencoder},
+      {"AutoencoderKL", "vae", build_autoencoder_kl},
       {"AutoencoderTiny", "vae", build_autoencoder_tiny},
       {"TAEHV", "vae", build_taehv},
       {"TAESD", "vae", build_taesd},

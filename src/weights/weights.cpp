@@ -22,6 +22,14 @@ bool is_float(at::ScalarType dtype) {
   return at::isFloatingType(dtype) || at::isFloat8Type(dtype);
 }
 
+/// Looks at the first elements only: a checkpoint that diverged is NaN everywhere, and large tensors stay unread until used.
+bool starts_with_nan(const at::Tensor& tensor) {
+  constexpr int64_t kChecked = 4096;
+  if (!at::isFloatingType(tensor.scalar_type()) || at::isFloat8Type(tensor.scalar_type())) return false;
+  if (tensor.numel() == 0 || !tensor.is_contiguous()) return false;
+  return tensor.view(-1).narrow(0, 0, std::min(kChecked, tensor.numel())).isnan().any().item<bool>();
+}
+
 }  // namespace
 
 TensorSource::~TensorSource() = default;
@@ -161,7 +169,13 @@ at::Tensor Weights::deliver(std::string_view name, at::IntArrayRef shape, bool r
     report_->misshapen.push_back(full + ": expected " + expected + ", got " + got);
   }
   if (report_) return at::empty(shape, at::TensorOptions(dtype_of(info.dtype)).device(at::kMeta));
-  return shared_->source->read(stored_as).to(device_, dtype_of(info.dtype)).contiguous();
+  const at::Tensor stored = shared_->source->read(stored_as);
+  if (starts_with_nan(stored))
+    throw Error(ErrorKind::kWeights, {.place = place() + ": " + full,
+                                      .what = "holds NaN",
+                                      .expected = "numbers",
+                                      .hint = "the file is damaged or its training diverged"});
+  return stored.to(device_, dtype_of(info.dtype)).contiguous();
 }
 
 at::Tensor Weights::get(std::string_view name, at::IntArrayRef shape) const {

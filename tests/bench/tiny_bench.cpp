@@ -1,4 +1,4 @@
-// The tiny tokenizers at their published widths with random weights, one frame (one latent) of 256x448 a time.
+// The tiny tokenizers at their published widths with random weights, one frame (one latent) of 128x224 a time.
 // tests/bench/tiny_reference.py times the same networks in PyTorch.
 #include <ATen/ATen.h>
 #include <benchmark/benchmark.h>
@@ -71,14 +71,14 @@ std::unique_ptr<Autoencoder> taef2() {
 void encode(benchmark::State& state, std::unique_ptr<Autoencoder> (*make)()) {
   const c10::InferenceMode inference;
   const auto model = make();
-  const auto sample = at::rand({1, 3, 4, 256, 448}) * 2 - 1;
+  const auto sample = at::rand({1, 3, 4, 128, 224}) * 2 - 1;
   for (auto _ : state) benchmark::DoNotOptimize(model->encode(sample).latent);
 }
 
 void decode(benchmark::State& state, std::unique_ptr<Autoencoder> (*make)(), int64_t latents) {
   const c10::InferenceMode inference;
   const auto model = make();
-  const auto latent = at::randn({1, model->spec().latent_channels, latents, 32, 56});
+  const auto latent = at::randn({1, model->spec().latent_channels, latents, 16, 28});
   for (auto _ : state) benchmark::DoNotOptimize(model->decode(latent));
 }
 

@@ -1,4 +1,4 @@
-"""The original tiny tokenizers in eager PyTorch, on what tests/bench/tiny_bench.cpp times: 4 frames (4 latents) of 256x448.
+"""The original tiny tokenizers in eager PyTorch, on what tests/bench/tiny_bench.cpp times: 4 frames (4 latents) of 128x224.
 
     python tiny_reference.py --taesd <checkout of madebyollin/taesd> --taehv <checkout of madebyollin/taehv> [--threads N]
 
@@ -38,12 +38,12 @@ def main():
     with torch.inference_mode():
         encoder, decoder = taesd.Encoder(32, use_midblock_gn=True), taesd.Decoder(32, use_midblock_gn=True)
         video = taehv.TAEHV(checkpoint_path=None)
-        frames, latents = torch.rand(4, 3, 256, 448), torch.randn(4, 32, 32, 56)
+        frames, latents = torch.rand(4, 3, 128, 224), torch.randn(4, 32, 16, 28)
         fastest("encode/taef2", lambda: encoder(frames), args.repeat)
         fastest("decode/taef2", lambda: decoder(latents), args.repeat)
         for parallel in (True, False):
             way = "parallel" if parallel else "sequential"
-            clip, code = frames[None], torch.randn(1, 4, 16, 32, 56)
+            clip, code = frames[None], torch.randn(1, 4, 16, 16, 28)
             fastest(f"encode/taew2_1 {way}", lambda: video.encode_video(clip, parallel, False), args.repeat)
             fastest(f"decode/taew2_1 {way}", lambda: video.decode_video(code, parallel, False), args.repeat)
 

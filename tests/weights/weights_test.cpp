@@ -4,6 +4,8 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <cmath>
+
 #include "orrery/error.h"
 #include "support/temporary.h"
 #include "weights/wrappers.h"
@@ -66,6 +68,15 @@ TEST(WeightsTest, MissingAndMisshapenAreNamedInFull) {
               }),
               HasSubstr("here: a.b.w: has the wrong shape; expected [3, 2], got [2, 3]"));
   EXPECT_THAT(message_of([&] { weights.find("b.w", {3, 2}); }), HasSubstr("wrong shape"));
+}
+
+TEST(WeightsTest, NaNIsRefusedAndInfinityIsNot) {
+  const at::Tensor nan = at::full({3}, NAN, at::kBFloat16), infinite = at::full({3}, INFINITY);
+  const Weights weights = Weights::from({{"nan", nan}, {"infinite", infinite}, {"empty", at::empty({0})}}, "here");
+  EXPECT_THAT(message_of([&] { weights.get("nan", {3}); }), HasSubstr("here: nan: holds NaN"));
+  EXPECT_EQ(weights.get("infinite", {3}).numel(), 3);
+  EXPECT_EQ(weights.get("empty", {0}).numel(), 0);
+  EXPECT_EQ(weights.stored("nan").numel(), 3);
 }
 
 TEST(WeightsTest, UnusedListsWhatNobodyAskedFor) {
