@@ -55,6 +55,7 @@ class ORRERY_API World {
   /// Loads a world's folder (model_index.json). Throws Error(kUnsupported) for a pipeline that is no interactive world.
   static std::unique_ptr<World> from_pretrained(const std::string& path, const LoadOptions& options = {});
 
+  /// What a row of action means, its range and its names.
   virtual const ActionSpace& action_space() const = 0;
   /// Height and width of imagined frames, in pixels.
   virtual int64_t height() const = 0;

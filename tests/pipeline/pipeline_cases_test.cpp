@@ -93,7 +93,7 @@ class PipelineTest : public ::testing::Test {
 };
 
 TEST_F(PipelineTest, SameSeedGivesTheSameLatents) {
-  options_.noise = {};
+  options_.noise = at::Tensor();
   options_.seed = 3;
   options_.steps = 2;
   const at::Tensor first = pipeline_.generate_latents(options_).latents, second = pipeline_.generate_latents(options_).latents;

@@ -10,7 +10,9 @@ struct Tolerance {
   double relative_l2;
 };
 inline constexpr Tolerance kExact{0};              ///< bit for bit
-inline constexpr Tolerance kSameMath{2e-6};        ///< the same sums in another order: chunked against whole, forked against replayed
+/// The same sums in another order (chunked against whole): the rounding of some forty layers of float32, 6e-8 each, at its worst
+/// all in one direction; 2.2e-6 was the most that any network showed.
+inline constexpr Tolerance kSameMath{4e-6};
 inline constexpr Tolerance kComponentParity{1e-4}; ///< one component in float32 against the reference
 inline constexpr Tolerance kPipelineParity{2e-3};  ///< a whole sampling loop in float32 against the reference
 

@@ -90,7 +90,7 @@ TEST(WanVaeTest, ContradictoryConfigsAreRefused) {
   EXPECT_THAT(refusal(R"({"patch_size": 2})"), HasSubstr("in_channels"));
   EXPECT_THAT(refusal(R"({"base_dim": 0})"), HasSubstr("base_dim"));
   EXPECT_THAT(refusal(R"({"dim_mult": []})"), HasSubstr("dim_mult"));
-  EXPECT_THAT(refusal(R"({"is_residual": true, "dim_mult": [3, 2], "temperal_downsample": [false]})"), HasSubstr("no error"));
+  EXPECT_THAT(refusal(R"({"is_residual": true, "dim_mult": [4, 2], "temperal_downsample": [false]})"), HasSubstr("no error"));
   EXPECT_THAT(refusal(R"({"is_residual": true, "dim_mult": [1, 5], "temperal_downsample": [false]})"), HasSubstr("dim_mult"));
 }
 
