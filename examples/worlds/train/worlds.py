@@ -4,11 +4,10 @@ TOKENIZER = {"_class_name": "OrreryTokenizer", "sample_size": 64, "latent_size":
              "widths": [32, 64, 128], "encoder_blocks": [1, 1, 2], "decoder_blocks": [1, 2, 2], "norm_groups": 8,
              "norm_eps": 1e-5}
 TRANSFORMER = {"_class_name": "OrreryWorldTransformer", "in_channels": 8, "latent_size": 8, "patch_size": 2,
-               "width": 160, "layers": 2, "heads": 5, "mlp_width": 480, "noise_features": 128, "rope_base": 1000.0,
+               "width": 160, "layers": 4, "heads": 5, "mlp_width": 480, "noise_features": 128, "rope_base": 1000.0,
                "norm_eps": 1e-6, "prediction_type": "sample"}
 
-# Two layers to begin with: a layer whose modulation is zero is the identity, so raising `layers` lets a trained network
-# grow when the training is resumed.
+# A layer whose modulation is zero is the identity, so raising `layers` lets a trained network grow when it is resumed.
 WORLDS = {
     "pusht": {
         "actions": {
@@ -22,7 +21,7 @@ WORLDS = {
         },
         "seed": 11,
         "tokenizer_steps": 1200,
-        "dynamics_steps": 8000,
+        "dynamics_steps": 14000,
     },
     "doom": {
         "actions": {
@@ -35,6 +34,6 @@ WORLDS = {
         },
         "seed": 12,
         "tokenizer_steps": 1300,
-        "dynamics_steps": 8000,
+        "dynamics_steps": 14000,
     },
 }
