@@ -38,6 +38,7 @@ void add_eval(CLI::App& app) {
   const auto options = std::make_shared<Options>();
   CLI::App* command = app.add_subcommand("eval", "Run one component once, with tensors by name");
   options->model.add_to(*command);
+  options->model.add_loras_to(*command);
   command->add_option("--call", options->call, "COMPONENT.FUNCTION, e.g. vae.encode, transformer.forward, dynamics.logits")
       ->required()
       ->check([](const std::string& call) {

@@ -4,6 +4,7 @@
 #include <signal.h>
 #include <unistd.h>
 
+#include <cmath>
 #include <cstdio>
 #include <cstdlib>
 #include <map>
@@ -46,6 +47,26 @@ void draw(const orrery::Progress& progress) {
   std::fflush(stderr);
 }
 
+// "transformer_2=style.safetensors:0.8"
+orrery::LoraFile parse_lora(std::string text) {
+  orrery::LoraFile lora;
+  if (const size_t equals = text.find('='); equals != std::string::npos && text.starts_with("transformer")) {
+    lora.component = text.substr(0, equals);
+    text.erase(0, equals + 1);
+  }
+  const size_t colon = text.rfind(':');
+  if (colon != std::string::npos && colon + 1 < text.size()) {
+    char* end = nullptr;
+    const double scale = std::strtod(text.c_str() + colon + 1, &end);
+    if (*end == '\0' && std::isfinite(scale)) {
+      lora.scale = scale;
+      text.erase(colon);
+    }
+  }
+  lora.path = text;
+  return lora;
+}
+
 }  // namespace
 
 void ModelOptions::add_to(CLI::App& command) {
@@ -68,9 +89,20 @@ void ModelOptions::add_to(CLI::App& command) {
       ->check(CLI::PositiveNumber);
 }
 
+void ModelOptions::add_loras_to(CLI::App& command) {
+  command
+      .add_option("--lora", loras,
+                  "[COMPONENT=]FILE[:scale], merged into the weights (repeatable; COMPONENT: transformer_2, …)")
+      ->expected(1)
+      ->allow_extra_args(false)
+      ->multi_option_policy(CLI::MultiOptionPolicy::TakeAll);
+}
+
 orrery::LoadOptions ModelOptions::load() const {
   if (threads > 0) at::set_num_threads(threads);
-  return {.device = at::Device(device), .dtype = kDtypes.at(dtype), .work = work()};
+  orrery::LoadOptions options{.device = at::Device(device), .dtype = kDtypes.at(dtype), .work = work()};
+  for (const std::string& lora : loras) options.loras.push_back(parse_lora(lora));
+  return options;
 }
 
 orrery::WorkOptions work() {

@@ -5,6 +5,7 @@
 #include <chrono>
 #include <filesystem>
 #include <string>
+#include <vector>
 
 #include "orrery/load.h"
 #include "orrery/progress.h"
@@ -17,8 +18,11 @@ struct ModelOptions {
   std::string device = "cpu";
   std::string dtype = "float32";
   int threads = 0;
+  std::vector<std::string> loras;
 
   void add_to(CLI::App& command);
+  /// --lora, for the subcommands that run a denoising network.
+  void add_loras_to(CLI::App& command);
   /// Sets the number of threads and gives what the library wants to know.
   orrery::LoadOptions load() const;
 };

@@ -4,10 +4,12 @@
 #include <functional>
 #include <memory>
 #include <string>
+#include <vector>
 
 #include "orrery/autoencoder.h"
 #include "orrery/export.h"
 #include "orrery/latents.h"
+#include "orrery/lora.h"
 #include "orrery/progress.h"
 #include "orrery/video.h"
 
@@ -18,6 +20,7 @@ struct LoadOptions {
   at::Device device = at::kCPU;
   at::ScalarType dtype = at::kFloat;  ///< of the arithmetic; weights keep their stored dtype until a layer asks
   WorkOptions work;                   ///< progress of a download
+  std::vector<LoraFile> loras;        ///< merged into the denoising networks as they are loaded, one after another
 };
 
 /// What to do with a clip whose frame count or size the tokenizer cannot take. Nothing of this happens unasked.

@@ -42,13 +42,14 @@ class ORRERY_API TensorSource {
 /// A view on a checkpoint: source + prefix + wanted dtype and device. Copies are cheap; construction of a layer reads from
 /// it.
 ///
-/// Wrappers. open() looks for a wrapper that all tensors share (any of "net.", "net_ema.", "model.", "module.",
+/// Wrappers. A view looks for a wrapper that all tensors share (any of "net.", "net_ema.", "model.", "module.",
 /// "_orig_mod.", one inside another) and hides it: names() of "module.net.a" and "module.net.b" are "a" and "b". A tensor
 /// may be asked for with the wrapper or without, so that a layer may call sub("model") whether or not that was stripped.
 /// Where "net." and "net_ema." (or "model." and "model_ema.") stand side by side, the averaged copy is hidden; so are
 /// `_extra_state` entries.
 class ORRERY_API Weights {
  public:
+  /// All of a source.
   explicit Weights(std::shared_ptr<const TensorSource> source);
 
   /// Opens a .safetensors, .safetensors.index.json, .pt, .pth, .jit/.ckpt file, or a component folder (which holds one of

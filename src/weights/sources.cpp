@@ -10,6 +10,7 @@
 
 #include "orrery/error.h"
 #include "weights/dtypes.h"
+#include "weights/lora.h"
 #include "weights/torch_file.h"
 
 namespace orrery::weights_detail {
@@ -141,6 +142,13 @@ std::shared_ptr<const TensorSource> open_file(const fs::path& path) {
   if (path.filename().string().ends_with(".index.json")) return open_sharded(path);
   const auto map = FileMap::open(path);
   return looks_like_torch(map->bytes()) ? open_torch(path) : open_safetensors(path);
+}
+
+std::shared_ptr<const TensorSource> open_place(const fs::path& path) {
+  std::error_code ignored;
+  const bool folder = fs::is_directory(path, ignored);
+  auto source = folder ? open_halves(path) : nullptr;
+  return source ? source : fold_adapters(open_file(folder ? find_weights(path) : path));
 }
 
 }  // namespace orrery::weights_detail

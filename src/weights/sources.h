@@ -20,6 +20,8 @@ std::shared_ptr<const TensorSource> open_torch(const std::filesystem::path& path
 std::shared_ptr<const TensorSource> open_sharded(const std::filesystem::path& index);
 /// Any single file, told apart by its content.
 std::shared_ptr<const TensorSource> open_file(const std::filesystem::path& path);
+/// A file, or a component folder by its usual names.
+std::shared_ptr<const TensorSource> open_place(const std::filesystem::path& path);
 /// The weights file of a component folder, under its usual names.
 std::filesystem::path find_weights(const std::filesystem::path& folder);
 /// A folder with one tokenizer in two files, *encoder and *decoder, as one source; null where the folder holds no such pair.

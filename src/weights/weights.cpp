@@ -65,21 +65,16 @@ struct Weights::Names {
 
 Weights::Weights(std::shared_ptr<const TensorSource> source) : shared_(std::make_shared<Shared>()) {
   shared_->source = std::move(source);
+  std::vector<std::string> names;
+  for (const auto& [name, info] : shared_->source->infos()) names.push_back(name);
+  shared_->wrappers = weights_detail::find_wrappers(names);
+  if (const auto& wrappers = shared_->wrappers; !wrappers.common.empty() || !wrappers.hidden.empty())
+    log(LogLevel::kDebug, place() + ": wrapper '" + wrappers.common + "' stripped from the tensors' names, " +
+                              std::to_string(wrappers.hidden.size()) + " tensors not needed for running");
 }
 
 Weights Weights::open(const std::filesystem::path& path) {
-  std::error_code ignored;
-  const bool folder = std::filesystem::is_directory(path, ignored);
-  auto source = folder ? weights_detail::open_halves(path) : nullptr;
-  if (!source) source = weights_detail::open_file(folder ? weights_detail::find_weights(path) : path);
-  Weights weights(std::move(source));
-  std::vector<std::string> names;
-  for (const auto& [name, info] : weights.shared_->source->infos()) names.push_back(name);
-  weights.shared_->wrappers = weights_detail::find_wrappers(names);
-  if (const auto& wrappers = weights.shared_->wrappers; !wrappers.common.empty() || !wrappers.hidden.empty())
-    log(LogLevel::kDebug, weights.place() + ": wrapper '" + wrappers.common + "' stripped from the tensors' names, " +
-                              std::to_string(wrappers.hidden.size()) + " tensors not needed for running");
-  return weights;
+  return Weights(weights_detail::open_place(path));
 }
 
 Weights Weights::from(TensorMap tensors, std::string place) {
