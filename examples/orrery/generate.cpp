@@ -51,6 +51,12 @@ void read_inputs(Options& options, const orrery::GenerationDefaults& defaults) {
   if (!options.image.empty()) generate.seen = frames_of(options.image, "image", how);
   if (!options.video.empty()) generate.seen = frames_of(options.video, "video", how);
   if (!options.last_image.empty()) generate.last_image = frames_of(options.last_image, "image", how);
+  // A picture encoder looks at the pictures as they came.
+  const auto whole = [](const fs::path& path) {
+    return path.empty() || path.extension() == ".safetensors" ? orrery::Video() : orrery::read_image(path);
+  };
+  generate.picture = whole(options.image);
+  generate.last_picture = whole(options.last_image);
   if (!options.noise.empty()) generate.noise = named(orrery::load_safetensors(options.noise), "noise", options.noise);
   if (!options.prompt_embeds.empty()) {
     const orrery::TensorMap tensors = orrery::load_safetensors(options.prompt_embeds);
@@ -118,6 +124,7 @@ void add_generate(CLI::App& app) {
   CLI::App* command = app.add_subcommand("generate", "Imagine a future from a prompt, a picture or a video");
   auto& generate = options->generate;
   options->model.add_to(*command);
+  options->model.add_loras_to(*command);
   command->add_option("-p,--prompt", generate.prompt, "What should happen");
   command->add_option("-n,--negative-prompt", generate.negative_prompt, "What should not");
   CLI::Option* image = command->add_option("-i,--image", options->image, "Picture to start from (or .safetensors with `image`)");

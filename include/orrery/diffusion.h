@@ -70,6 +70,8 @@ class ORRERY_API DiffusionRecipe {
   /// did not fit.
   virtual at::Tensor embed_prompt(const TextTokenizer& tokenizer, const Component& text_encoder, const std::string& prompt,
                                   int64_t& cut) const = 0;
+  /// Pictures as the network takes them: `pixel_values` float [B,3,h,w] as the encoder takes them → float [B,L,D].
+  virtual at::Tensor embed_pictures(const Component& image_encoder, const at::Tensor& pixel_values) const;
   /// Channels of the latents that are denoised.
   virtual int64_t latent_channels() const = 0;
   /// What unit noise is multiplied with to become the first sample.

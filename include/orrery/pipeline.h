@@ -13,6 +13,7 @@
 #include "orrery/load.h"
 #include "orrery/progress.h"
 #include "orrery/tokenizer.h"
+#include "orrery/video.h"
 
 namespace orrery {
 
@@ -27,6 +28,9 @@ struct GenerateOptions {
 
   at::Tensor seen;                          ///< float [1,3,K,H,W] in [-1,1]: a picture (K = 1) or a video to go on from
   at::Tensor last_image;                    ///< float [1,3,1,H,W]: the picture to arrive at (first-and-last-frame models)
+  /// The same two pictures uint8 [1,H',W',3] before they were brought to size, for checkpoints with a picture encoder; without them
+  /// it looks at `seen` and `last_image`.
+  Video picture, last_picture;
   std::optional<int64_t> condition_frames;  ///< use the last so many frames of `seen`; else all
 
   std::optional<int64_t> num_frames, height, width, steps;   ///< frames of the future, its size in pixels, denoising steps

@@ -13,6 +13,7 @@
 #include "sampling/noise.h"
 #include "sampling/schedule.h"
 #include "sampling/solver.h"
+#include "vision/clip_image_processor.h"
 
 namespace orrery {
 
@@ -24,9 +25,12 @@ struct WorldModelPipeline::Impl {
   std::shared_ptr<const Autoencoder> autoencoder;
   std::unique_ptr<DiffusionRecipe> recipe;
   std::optional<ComponentDescription> text_encoder, text_tokenizer;  // loaded when a prompt comes
+  std::optional<ComponentDescription> image_encoder;                 // loaded when a picture comes
+  Config image_processor;
   LoadOptions load;
 
   void embed_prompts(const GenerateOptions& options, double guidance_scale, DiffusionInputs& inputs) const;
+  at::Tensor embed_pictures(const GenerateOptions& options, const at::Tensor& seen) const;
 };
 
 namespace {
@@ -72,7 +76,7 @@ WorldModelPipeline WorldModelPipeline::from_pretrained(const std::string& path, 
   const models::PipelineEntry& entry = models::pipeline_entry_of(model.class_name, model.path.string());
 
   DiffusionParts parts;
-  parts.index = Config::load(model.path / "model_index.json");
+  parts.index = model.index;
   for (const ComponentDescription& component : model.components) {
     if (component.name == "scheduler") {
       parts.scheduler = component.config;
@@ -83,10 +87,19 @@ WorldModelPipeline WorldModelPipeline::from_pretrained(const std::string& path, 
       impl->text_encoder = component;
     } else if (component.name == "tokenizer") {
       impl->text_tokenizer = component;
+    } else if (component.name == "image_encoder") {
+      impl->image_encoder = component;
+    } else if (component.name == "image_processor") {
+      impl->image_processor = component.config;
     } else if (component.name.starts_with("transformer")) {
       parts.components[component.name] = load_component(component, options);
     }
   }
+  for (const LoraFile& lora : options.loras)
+    if (!lora.component.empty() && !parts.components.contains(lora.component))
+      throw Error(ErrorKind::kArgument, {.place = lora.path.string(),
+                                         .what = "is a LoRA for '" + lora.component + "', which this model does not have",
+                                         .hint = "leave the name out, or name a denoising network that `orrery inspect` lists"});
   for (const auto& [name, there] : {std::pair{"vae", impl->autoencoder != nullptr}, {"scheduler", !parts.scheduler.keys().empty()}})
     if (!there)
       throw Error(ErrorKind::kConfig, {.place = model.path.string(),
@@ -121,6 +134,17 @@ void WorldModelPipeline::Impl::embed_prompts(const GenerateOptions& options, dou
   if (!inputs.conditions.text.defined()) inputs.conditions.text = embed(options.prompt);
   meter.tell(1);
   if (embed_negative) inputs.negative_text = embed(options.negative_prompt.value_or(recipe->defaults().negative_prompt));
+}
+
+// The first picture, and the last where it is given: [1 or 2,L,D]. The encoder lives only as long as this takes.
+at::Tensor WorldModelPipeline::Impl::embed_pictures(const GenerateOptions& options, const at::Tensor& seen) const {
+  if (!image_encoder) return {};
+  std::vector<Video> pictures = {options.picture.frames.defined() ? options.picture : to_video(seen.narrow(2, 0, 1), 1)};
+  if (options.last_image.defined())
+    pictures.push_back(options.last_picture.frames.defined() ? options.last_picture : to_video(options.last_image, 1));
+  std::vector<at::Tensor> pixels;
+  for (const Video& picture : pictures) pixels.push_back(vision::clip_pixels(picture, image_processor));
+  return recipe->embed_pictures(*load_component(*image_encoder, load), at::cat(pixels));
 }
 
 const std::string& WorldModelPipeline::class_name() const { return impl_->class_name; }
@@ -165,6 +189,7 @@ Generated WorldModelPipeline::generate_latents(const GenerateOptions& options) c
     inputs.history = autoencoder.normalization().apply(autoencoder.encode(clip).latent);
     inputs.history_frames = std::min(seen.size(2), num_frames);
     inputs.last_frame_known = options.last_image.defined();
+    inputs.conditions.image = impl_->embed_pictures(options, seen);
     meter.tell(1);
     out.timings.encode = meter.seconds();
   }

@@ -32,7 +32,7 @@ import pathlib
 import sys
 
 import torch
-from diffusers_cases import networks, pipelines, text  # noqa: F401  (each adds its cases)
+from diffusers_cases import networks, pipelines, text, vision  # noqa: F401  (each adds its cases)
 from diffusers_cases.common import CASES, Plan, Sink
 
 

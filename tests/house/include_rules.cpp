@@ -22,13 +22,14 @@ struct Room {
 };
 const std::vector<Room> kRooms = {
     {"include/orrery/", {"orrery/"}},
-    {"src/models/registry.cpp", {"orrery/", "models/", "text/"}},
+    {"src/models/registry.cpp", {"orrery/", "models/", "text/", "vision/"}},
     {"src/models/", {"orrery/", "layers/", "ops/", "models/registry.h", "models/{family}/"}},
     {"src/layers/", {"orrery/", "layers/", "ops/", "weights/"}},
     {"src/ops/", {"orrery/", "ops/", "kernels/"}},
     {"src/sampling/", {"orrery/", "sampling/", "ops/"}},
-    {"src/pipeline/", {"orrery/", "pipeline/", "models/registry.h", "media/", "sampling/"}},
+    {"src/pipeline/", {"orrery/", "pipeline/", "models/registry.h", "media/", "sampling/", "vision/"}},
     {"src/text/", {"orrery/", "text/", "layers/"}},
+    {"src/vision/", {"orrery/", "vision/", "layers/"}},
     {"src/media/", {"orrery/", "media/"}},
     {"src/weights/", {"orrery/", "weights/"}},
     {"src/hub/", {"orrery/", "hub/"}},

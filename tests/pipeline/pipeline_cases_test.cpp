@@ -48,6 +48,7 @@ GenerateOptions options_of(const fs::path& folder) {
       {"--noise", [&](const std::string& v) { options.noise = load_safetensors(folder / v).at("noise"); }},
       {"--video", [&](const std::string& v) { options.seen = load_safetensors(folder / v).at("video"); }},
       {"-i", [&](const std::string& v) { options.seen = to_input(read_image(folder / v)); }},
+      {"--last-image", [&](const std::string& v) { options.last_image = to_input(read_image(folder / v)); }},
       {"--prompt-embeds",
        [&](const std::string& v) {
          const TensorMap embeds = load_safetensors(folder / v);

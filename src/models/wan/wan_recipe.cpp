@@ -2,6 +2,7 @@
 
 #include <ATen/ATen.h>
 
+#include <algorithm>
 #include <string>
 
 #include "orrery/denoiser.h"
@@ -119,9 +120,10 @@ class WanRecipe final : public DiffusionRecipe {
                    .got = std::to_string(width) + "x" + std::to_string(height),
                    .hint = "the nearest below is " + std::to_string(width / unit * unit) + "x" +
                            std::to_string(height / unit * unit)});
-    if (takes_image_ && known_frames == 0)
+    // TI2V's one network does both.
+    if (takes_image_ && known_frames == 0 && !expand_timesteps_)
       throw Error(ErrorKind::kArgument, {.place = "WanImageToVideoPipeline", .what = "needs a picture", .hint = "give -i"});
-    if (!takes_image_ && known_frames > 0)
+    if (!takes_image_ && known_frames > 0 && !expand_timesteps_)
       throw Error(ErrorKind::kArgument, {.place = "WanPipeline",
                                          .what = "takes no picture or video",
                                          .hint = "leave it out, or use an image-to-video checkpoint"});
@@ -143,6 +145,14 @@ class WanRecipe final : public DiffusionRecipe {
   at::Tensor embed_prompt(const TextTokenizer& tokenizer, const Component& text_encoder, const std::string& prompt,
                           int64_t& cut) const override {
     return embed_masked(tokenizer, text_encoder, collapse_white_space(prompt), kTextTokens, cut);
+  }
+
+  // The last layer but one, before CLIP's own head shapes it.
+  at::Tensor embed_pictures(const Component& image_encoder, const at::Tensor& pixel_values) const override {
+    const TensorMap states = image_encoder.call("forward", {{"pixel_values", pixel_values}}, {.all_layers = true});
+    int64_t last = 0;
+    while (states.contains("hidden_states." + std::to_string(last + 1))) ++last;
+    return states.at("hidden_states." + std::to_string(std::max<int64_t>(last - 1, 0)));
   }
 
   std::unique_ptr<DiffusionRun> begin(const DiffusionInputs& inputs) const override {

@@ -40,7 +40,7 @@ def pictures(plan, n, width, height):
     return frames, t.permute(3, 0, 1, 2)[None].contiguous()
 
 
-def pipeline_case(sink, plan, name, pipe, call, *, embeds=None, prompt=None, image=None, video=None, args=(),
+def pipeline_case(sink, plan, name, pipe, call, *, embeds=None, prompt=None, image=None, last=None, video=None, args=(),
                   tolerance=1e-3, note="", latent_shape, quiet=None, store=None):
     """Runs the pipeline on fixed noise, writes the case. `call`: the sizes, steps, guidance and fps."""
     pipe.set_progress_bar_config(disable=True)
@@ -63,6 +63,10 @@ def pipeline_case(sink, plan, name, pipe, call, *, embeds=None, prompt=None, ima
         image.save(path / "image.png")
         media["image"] = image
         line += ["-i", "image.png"]
+    if last is not None:
+        last.save(path / "last.png")
+        media["last_image"] = last
+        line += ["--last-image", "last.png"]
     if video is not None:
         frames, tensor = video
         save_file({"video": tensor}, str(path / "video.safetensors"))
@@ -125,7 +129,8 @@ def pipeline_case(sink, plan, name, pipe, call, *, embeds=None, prompt=None, ima
     if store is not None:
         store(pipe)
     pipe.save_pretrained(path / "model")
-    save_tokenizer(pipe.tokenizer, path / "model" / "tokenizer")
+    if pipe.tokenizer is not None:
+        save_tokenizer(pipe.tokenizer, path / "model" / "tokenizer")
     sink.finish(path, about, {"video": pixels, "latents": final})
 
 
