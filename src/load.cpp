@@ -10,6 +10,8 @@
 #include "orrery/log.h"
 #include "orrery/weights.h"
 #include "text_tokenizer_component.h"
+#include "weights/lora.h"
+#include "weights/sources.h"
 
 namespace orrery {
 namespace {
@@ -19,6 +21,7 @@ namespace fs = std::filesystem;
 constexpr const char* kDiffusers = "diffusers";
 constexpr const char* kOriginal = "original";
 constexpr const char* kTokenizer = "tokenizer";
+const std::string kTransformer = "transformer";
 
 const models::Entry* known_class(const std::string& class_name) {
   for (const models::Entry& entry : models::entries())
@@ -70,13 +73,15 @@ ComponentDescription described_part(const fs::path& folder, const std::string& n
     part = text_tokenizer(folder, name);
   else if (fs::exists(folder / "scheduler_config.json"))
     part = configured(name, Config::load(folder / "scheduler_config.json"), {});
+  else if (fs::exists(folder / "preprocessor_config.json"))
+    part = configured(name, Config::load(folder / "preprocessor_config.json"), {});
   if (!class_name.empty()) part.class_name = class_name;  // the pipeline's word counts, as in diffusers
   return part;
 }
 
 ModelDescription describe_pipeline(const fs::path& folder) {
   const Config index = Config::load(folder / "model_index.json");
-  ModelDescription model{"pipeline", index.get<std::string>("_class_name", ""), folder, {}};
+  ModelDescription model{"pipeline", index.get<std::string>("_class_name", ""), folder, {}, index};
   for (const std::string& name : index.keys()) {
     // Parts that a pipeline can do without stand there as [null, null] and have no folder.
     if (name.starts_with('_') || !index.is_array(name) || !fs::is_directory(folder / name)) continue;
@@ -132,6 +137,28 @@ std::string list_of(const std::vector<std::string>& names) {
   return names.size() > kListed ? text + " and " + std::to_string(names.size() - kListed) + " more" : text;
 }
 
+Weights open_weights(const ComponentDescription& part, const models::Entry& entry, const LoadOptions& options) {
+  auto source = weights_detail::open_place(part.path);
+  if (!options.loras.empty() && std::string_view(entry.role) == kTransformer) {
+    using Layouts = std::vector<std::map<std::string, std::string>>;
+    const Layouts layouts = entry.layouts ? entry.layouts(part.config) : Layouts{};
+    source = weights_detail::merge_loras(std::move(source), options.loras, layouts, part.name);
+  }
+  return Weights(std::move(source));
+}
+
+// A LoRA that a lone component would not take is a mistake of the caller.
+void check_loras(const std::vector<LoraFile>& loras, const ComponentDescription& part) {
+  for (const LoraFile& lora : loras) {
+    if (role_of(part.class_name) == kTransformer && (lora.component.empty() || lora.component == part.name)) continue;
+    throw Error(ErrorKind::kArgument, {.place = lora.path.string(),
+                                       .what = "is a LoRA, and only a denoising network takes one",
+                                       .expected = lora.component.empty() ? kTransformer : lora.component,
+                                       .got = part.name + " (" + part.class_name + ")",
+                                       .hint = "leave it out"});
+  }
+}
+
 const ComponentDescription& find_component(const ModelDescription& model, const std::string& name) {
   std::string there;
   for (const ComponentDescription& part : model.components) {
@@ -158,7 +185,10 @@ ModelDescription describe_model(const std::string& path, const WorkOptions& work
   return guarded(path, [&]() -> ModelDescription {
     const fs::path place = resolve(path, work);
     if (!fs::is_directory(place)) return describe_file(place);
-    return fs::exists(place / "model_index.json") ? describe_pipeline(place) : describe_component(place);
+    if (fs::exists(place / "model_index.json")) return describe_pipeline(place);
+    for (const models::FolderDescriber describe : models::folder_describers())
+      if (auto model = describe(place, recognised)) return *std::move(model);
+    return describe_component(place);
   });
 }
 
@@ -168,7 +198,7 @@ std::unique_ptr<Component> load_component(const ComponentDescription& descriptio
     check_arithmetic(options);
     if (description.name.starts_with(kTokenizer)) return load_text_tokenizer(description.path, description.class_name);
     const models::Entry& entry = models::entry_of(description.class_name, place);
-    const Weights weights = Weights::open(description.path).to(options.dtype, options.device);
+    const Weights weights = open_weights(description, entry, options).to(options.dtype, options.device);
     std::unique_ptr<Component> component = entry.build(description.config, weights);
     if (const auto unused = weights.unused(); !unused.empty())
       log(LogLevel::kWarning, place + ": " + std::to_string(unused.size()) + " tensors are not those of " +
@@ -181,7 +211,9 @@ std::unique_ptr<Component> load_component(const ComponentDescription& descriptio
 
 std::unique_ptr<Component> load_component(const std::string& path, const std::string& name, const LoadOptions& options) {
   const ModelDescription model = describe_model(path, options.work);
-  return load_component(find_component(model, name), options);
+  const ComponentDescription& part = find_component(model, name);
+  check_loras(options.loras, part);
+  return load_component(part, options);
 }
 
 }  // namespace orrery

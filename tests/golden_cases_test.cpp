@@ -39,6 +39,11 @@ struct Case {
     for (size_t i = 0; i < args.size(); ++i) {
       if (args[i] == "--all-layers") options.all_layers = true;
       if (args[i] == "--text") options.texts.push_back(args.at(++i));
+      if (args[i] == "--lora") {  // FILE:scale, the file in the case's folder
+        const std::string lora = args.at(++i);
+        const size_t colon = lora.find(':');
+        load.loras.push_back({folder / lora.substr(0, colon), std::stod(lora.substr(colon + 1)), ""});
+      }
       if (args[i] == "--max-length") options.max_length = std::stoll(args.at(++i));
     }
     // A tokenizer of text takes no tensors.
@@ -52,6 +57,7 @@ struct Case {
   fs::path model;
   testing::Tolerance tolerance;
   CallOptions options;
+  LoadOptions load;
   TensorMap inputs, expected;
 };
 
@@ -59,7 +65,7 @@ class GoldenCaseTest : public ::testing::TestWithParam<std::string> {};
 
 TEST_P(GoldenCaseTest, EqualsItsReference) {
   const Case golden(GetParam());
-  const auto component = load_component(golden.model.string(), golden.component);
+  const auto component = load_component(golden.model.string(), golden.component, golden.load);
   const TensorMap outputs = component->call(golden.function, golden.inputs, golden.options);
   for (const auto& [name, expected] : golden.expected) {
     ASSERT_TRUE(outputs.contains(name)) << name;

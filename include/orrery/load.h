@@ -27,6 +27,7 @@ struct ModelDescription {
   std::string class_name;                        ///< of the pipeline, where model_index.json names one
   std::filesystem::path path;                    ///< the local place (a hub id is fetched first)
   std::vector<ComponentDescription> components;  ///< in the order of model_index.json
+  Config index{};                                ///< of a pipeline: model_index.json, or what stands for it in another layout
 };
 
 /// Finds out what lies at a folder, a file or a hub id. Throws Error (kArgument, kConfig, kWeights) when it cannot.

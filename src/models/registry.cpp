@@ -17,6 +17,7 @@
 #include "orrery/error.h"
 #include "text/qwen2_5_vl_text_model.h"
 #include "text/t5_encoder_model.h"
+#include "vision/clip_vision_model.h"
 
 namespace orrery::models {
 namespace {
@@ -28,9 +29,8 @@ const auto& find_class(const Table& table, const std::string& class_name, const 
     if (entry.class_name == class_name) return entry;
     known += (known.empty() ? "" : ", ") + std::string(entry.class_name);
   }
-  throw Error(ErrorKind::kUnsupported, {.place = place,
-                                        .what = "the class '" + class_name + "' is not known",
-                                        .expected = "one of " + known});
+  throw Error(ErrorKind::kUnsupported,
+              {.place = place, .what = "the class '" + class_name + "' is not known", .expected = "one of " + known});
 }
 
 }  // namespace
@@ -39,6 +39,8 @@ const auto& find_class(const Table& table, const std::string& class_name, const 
 const std::vector<Entry>& entries() {
   static const std::vector<Entry> table = {
       {"AutoencoderKLCosmos", "vae", build_cosmos_autoencoder},
+      {"CLIPVisionModel", "image_encoder", vision::build_clip_vision_model},
+      {"CLIPVisionModelWithProjection", "image_encoder", vision::build_clip_vision_model},
       {"CausalContinuousVideoTokenizer", "vae", build_cosmos_autoencoder},
       {"CausalDiscreteVideoTokenizer", "vae", build_cosmos_autoencoder},
       {"ContinuousImageTokenizer", "vae", build_cosmos_autoencoder},
@@ -50,13 +52,14 @@ const std::vector<Entry>& entries() {
       {"AutoencoderKLWan", "vae", build_autoencoder_kl_wan},
       {"Transformer", "dynamics", build_cosmos_ar},
       {"CosmosControlNetModel", "controlnet", build_cosmos_controlnet_model},
-      {"CosmosTransformer3DModel", "transformer", build_cosmos_transformer_3d_model},
+      {"CosmosTransformer3DModel", "transformer", build_cosmos_transformer_3d_model, cosmos_transformer_layouts},
       {"OrreryTokenizer", "vae", build_orrery_tokenizer},
       {"OrreryWorldTransformer", "transformer", build_orrery_world_transformer},
       {"Qwen2_5_VLForConditionalGeneration", "text_encoder", text::build_qwen2_5_vl_text_model},
       {"T5EncoderModel", "text_encoder", text::build_t5_encoder_model},
       {"UMT5EncoderModel", "text_encoder", text::build_t5_encoder_model},
-      {"WanTransformer3DModel", "transformer", build_wan_transformer_3d_model},
+      {"WanModel", "transformer", build_wan_model, wan_transformer_layouts},
+      {"WanTransformer3DModel", "transformer", build_wan_transformer_3d_model, wan_transformer_layouts},
   };
   return table;
 }
@@ -81,8 +84,14 @@ const std::vector<WorldEntry>& world_entries() {
 
 // The first that recognises a checkpoint wins, so the most specific stand first.
 const std::vector<Describer>& describers() {
-  static const std::vector<Describer> table = {describe_cosmos_tokenizer, describe_taehv, describe_taesd, describe_wan_vae,
-                                               describe_cosmos_ar};
+  static const std::vector<Describer> table = {describe_cosmos_tokenizer, describe_taehv,     describe_taesd,
+                                               describe_wan_vae,          describe_cosmos_ar, describe_cosmos_transformer,
+                                               describe_wan_transformer,  text::describe_original_umt5, vision::describe_clip_vision_model};
+  return table;
+}
+
+const std::vector<FolderDescriber>& folder_describers() {
+  static const std::vector<FolderDescriber> table = {describe_wan_folder};
   return table;
 }
 

@@ -1,5 +1,7 @@
 #pragma once
 
+#include <filesystem>
+#include <map>
 #include <memory>
 #include <optional>
 #include <string>
@@ -8,6 +10,7 @@
 #include "orrery/component.h"
 #include "orrery/config.h"
 #include "orrery/diffusion.h"
+#include "orrery/load.h"
 #include "orrery/weights.h"
 #include "orrery/world.h"
 
@@ -19,8 +22,10 @@ using Builder = std::unique_ptr<Component> (*)(const Config& config, const Weigh
 /// One class that checkpoints name.
 struct Entry {
   const char* class_name;  ///< as in config.json or model_index.json
-  const char* role;        ///< "vae", "transformer", "text_encoder", "controlnet", "dynamics"
+  const char* role;        ///< "vae", "transformer", "text_encoder", "image_encoder", "controlnet", "dynamics"
   Builder build;
+  /// The names by which other tools know the tensors (diffusers name → original name), one map a layout; may be null.
+  std::vector<std::map<std::string, std::string>> (*layouts)(const Config& config) = nullptr;
 };
 
 /// One pipeline class that model_index.json names, with how it conditions, preconditions and guides.
@@ -38,6 +43,13 @@ struct WorldEntry {
 /// Recognises a checkpoint without a config by its tensors; returns its config with `_class_name`, or nothing.
 /// The weights are as in the file, common wrappers ("module.", "net.", "model.") already stripped.
 using Describer = std::optional<Config> (*)(const Weights& weights);
+
+/// Recognises one file by its tensors, whatever its family.
+using RecogniseFile = ComponentDescription (*)(const std::filesystem::path& file);
+/// Recognises a folder in the layout of an original repository, and says which part lies where; nothing where it is another's.
+using FolderDescriber = std::optional<ModelDescription> (*)(const std::filesystem::path& folder, RecogniseFile recognise);
+/// The folder describers of every family.
+const std::vector<FolderDescriber>& folder_describers();
 
 /// The whole table: every class orrery can build.
 const std::vector<Entry>& entries();

@@ -135,7 +135,8 @@ TensorMap T5EncoderModel::call(const std::string& function, const TensorMap& inp
 }
 
 std::unique_ptr<Component> build_t5_encoder_model(const Config& config, const Weights& weights) {
-  return std::make_unique<T5EncoderModel>(config, weights);
+  if (config.get<std::string>("_dialect", "diffusers") != "original") return std::make_unique<T5EncoderModel>(config, weights);
+  return std::make_unique<T5EncoderModel>(config, weights.renamed(original_umt5_names(config.get<int64_t>("num_layers", 6))));
 }
 
 }  // namespace orrery::text

@@ -2,7 +2,9 @@
 
 #include <ATen/core/Tensor.h>
 
+#include <map>
 #include <memory>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -46,6 +48,13 @@ class T5EncoderModel final : public Component {
   at::Tensor final_layer_norm_;
 };
 
+/// The encoder from transformers' names, or from Wan's own where the config's `_dialect` says "original".
 std::unique_ptr<Component> build_t5_encoder_model(const Config& config, const Weights& weights);
+
+/// Recognises UMT5 under the names of Wan's original repository and reads its sizes off the tensors.
+std::optional<Config> describe_original_umt5(const Weights& weights);
+
+/// transformers' name → the original's of every tensor of an encoder of so many layers.
+std::map<std::string, std::string> original_umt5_names(int64_t num_layers);
 
 }  // namespace orrery::text

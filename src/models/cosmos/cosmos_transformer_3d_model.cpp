@@ -64,6 +64,7 @@ CosmosTransformerConfig::CosmosTransformerConfig(const Config& config)
   block.mlp_ratio = config.get<double>("mlp_ratio", 4.0);
   block.text_embed_dim = config.get<int64_t>("text_embed_dim", 1024);
   block.adaln_lora_dim = config.get<int64_t>("adaln_lora_dim", 256);
+  block.qk_norm_eps = config.get<double>("qk_norm_eps", block.qk_norm_eps);
   block.img_context = img_context_dim_in > 0;
   grid.max_size = three(config, "max_size", grid.max_size);
   grid.patch_size = three(config, "patch_size", grid.patch_size);
@@ -207,10 +208,6 @@ at::Tensor cosmos_times(const at::Tensor& timestep) {
   got << timestep.sizes();
   throw Error(ErrorKind::kArgument,
               {.place = "timestep", .what = "has the wrong rank", .expected = "[B] or [B,1,T,1,1]", .got = got.str()});
-}
-
-std::unique_ptr<Component> build_cosmos_transformer_3d_model(const Config& config, const Weights& weights) {
-  return std::make_unique<CosmosTransformer3DModel>(config, weights);
 }
 
 }  // namespace orrery::models

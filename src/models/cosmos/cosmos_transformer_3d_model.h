@@ -2,6 +2,7 @@
 
 #include <ATen/core/Tensor.h>
 
+#include <map>
 #include <memory>
 #include <optional>
 #include <string>
@@ -84,6 +85,14 @@ class CosmosTransformer3DModel final : public Denoiser {
 /// times of a reference call ([B], [B,1,T,1,1]) as [B,K]. Throws Error(kArgument) on another rank.
 at::Tensor cosmos_times(const at::Tensor& timestep);
 
+/// The network from diffusers' names, or from an original repository's where the config's `_dialect` says so.
 std::unique_ptr<Component> build_cosmos_transformer_3d_model(const Config& config, const Weights& weights);
+
+/// Recognises the original names of Predict1, Predict2 and Predict2.5 and reads the sizes off the tensors; what they do not tell
+/// (the stretch of positions) is that of the release of this width and kind.
+std::optional<Config> describe_cosmos_transformer(const Weights& weights);
+
+/// diffusers name → original name, once for each layout that a network of this config may be known by.
+std::vector<std::map<std::string, std::string>> cosmos_transformer_layouts(const Config& config);
 
 }  // namespace orrery::models

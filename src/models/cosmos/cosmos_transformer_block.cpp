@@ -9,7 +9,6 @@ namespace orrery::models {
 namespace {
 
 constexpr double kNormEps = 1e-6;
-constexpr double kQkNormEps = 1e-5;     // diffusers' Attention default, used for norm_q and norm_k
 constexpr double kImageQkNormEps = 1e-6;
 
 }  // namespace
@@ -33,6 +32,7 @@ at::Tensor CosmosAdaLayerNormZero::apply(const at::Tensor& hidden_states, const 
 CosmosAttention::CosmosAttention(const Weights& weights, const CosmosBlockConfig& config, int64_t context_dim,
                                  bool img_context)
     : heads_(config.num_attention_heads),
+      qk_norm_eps_(config.qk_norm_eps),
       to_q(weights.sub("to_q"), config.width(), config.width(), /*bias=*/false),
       to_k(weights.sub("to_k"), context_dim, config.width(), /*bias=*/false),
       to_v(weights.sub("to_v"), context_dim, config.width(), /*bias=*/false),
@@ -50,8 +50,8 @@ CosmosAttention::CosmosAttention(const Weights& weights, const CosmosBlockConfig
 at::Tensor CosmosAttention::self_attention(const at::Tensor& hidden_states, const layers::Rotary& rotary) const {
   using layers::rms_norm, layers::rotate, layers::split_heads;
   // [B,N,D] → [B,N,heads,head_dim]
-  const at::Tensor query = rms_norm(split_heads(to_q(hidden_states), heads_), norm_q, kQkNormEps);
-  const at::Tensor key = rms_norm(split_heads(to_k(hidden_states), heads_), norm_k, kQkNormEps);
+  const at::Tensor query = rms_norm(split_heads(to_q(hidden_states), heads_), norm_q, qk_norm_eps_);
+  const at::Tensor key = rms_norm(split_heads(to_k(hidden_states), heads_), norm_k, qk_norm_eps_);
   const at::Tensor value = split_heads(to_v(hidden_states), heads_);
   return to_out(layers::attention(rotate(query, rotary, layers::RotaryPairs::kHalves),
                                   rotate(key, rotary, layers::RotaryPairs::kHalves), value));
@@ -60,7 +60,7 @@ at::Tensor CosmosAttention::self_attention(const at::Tensor& hidden_states, cons
 CosmosCrossKeys CosmosAttention::keys(const at::Tensor& text, const at::Tensor& image) const {
   using layers::rms_norm, layers::split_heads;
   CosmosCrossKeys keys;
-  keys.key = rms_norm(split_heads(to_k(text), heads_), norm_k, kQkNormEps);
+  keys.key = rms_norm(split_heads(to_k(text), heads_), norm_k, qk_norm_eps_);
   keys.value = split_heads(to_v(text), heads_);
   if (image.defined() && k_img.defined()) {
     keys.image_key = rms_norm(split_heads(k_img(image), heads_), k_img_norm, kImageQkNormEps);
@@ -72,7 +72,7 @@ CosmosCrossKeys CosmosAttention::keys(const at::Tensor& text, const at::Tensor& 
 at::Tensor CosmosAttention::cross_attention(const at::Tensor& hidden_states, const CosmosCrossKeys& keys,
                                             const at::Tensor& mask) const {
   using layers::rms_norm, layers::split_heads;
-  const at::Tensor query = rms_norm(split_heads(to_q(hidden_states), heads_), norm_q, kQkNormEps);
+  const at::Tensor query = rms_norm(split_heads(to_q(hidden_states), heads_), norm_q, qk_norm_eps_);
   at::Tensor attended = layers::attention(query, keys.key, keys.value, mask);
   if (keys.image_key.defined()) {
     const at::Tensor image_query = rms_norm(split_heads(q_img(hidden_states), heads_), q_img_norm, kImageQkNormEps);

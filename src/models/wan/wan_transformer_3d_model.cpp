@@ -87,6 +87,13 @@ std::unique_ptr<WanContext> WanTransformer3DModel::make_context(const at::Tensor
                                          .what = "was given a picture embedding and has no branch for it",
                                          .hint = "leave it out, or use an image-to-video checkpoint"});
     // The reference joins picture and text and counts the text's 512 tokens from the end, whatever their number.
+    const int64_t pictures_wanted = tokens.size(0) * (config_.pos_embed_seq_len > 0 ? 2 : 1);
+    if (image.size(0) != pictures_wanted)
+      throw Error(ErrorKind::kArgument, {.place = "WanTransformer3DModel: pictures",
+                                         .what = "do not fit the network",
+                                         .expected = std::to_string(pictures_wanted),
+                                         .got = std::to_string(image.size(0)),
+                                         .hint = "a first-and-last-frame (FLF2V) checkpoint takes two, any other takes one"});
     const at::Tensor joined = at::cat({condition_embedder.image(image), tokens}, 1);
     const int64_t pictures = joined.size(1) - kTextTokens;
     if (pictures < 0)
@@ -108,6 +115,12 @@ std::unique_ptr<Denoiser::Context> WanTransformer3DModel::prepare(const Conditio
                                        .expected = "conditions.text float [B,L,D]",
                                        .got = "none",
                                        .hint = "give a prompt, or embeddings from a file"});
+  if (config_.image_dim > 0 && !conditions.image.defined())
+    throw Error(ErrorKind::kArgument, {.place = class_name(),
+                                       .what = "needs a picture's embedding",
+                                       .expected = "conditions.image float [B,L,D]",
+                                       .got = "none",
+                                       .hint = "is the part image_encoder in the folder?"});
   auto context = make_context(conditions.text, conditions.image, shape);
   if (config_.in_channels != config_.out_channels) {
     if (!conditions.known.defined() || !conditions.known_mask.defined())
@@ -165,7 +178,10 @@ TensorMap WanTransformer3DModel::call(const std::string& function, const TensorM
 }
 
 std::unique_ptr<Component> build_wan_transformer_3d_model(const Config& config, const Weights& weights) {
-  return std::make_unique<WanTransformer3DModel>(config, weights);
+  if (config.get<std::string>("_dialect", "diffusers") != "original")
+    return std::make_unique<WanTransformer3DModel>(config, weights);
+  const int64_t layers = WanTransformerConfig(config).num_layers;
+  return std::make_unique<WanTransformer3DModel>(config, weights.renamed(original_wan_transformer_names(layers)));
 }
 
 }  // namespace orrery::models

@@ -2,6 +2,7 @@
 
 #include <ATen/core/Tensor.h>
 
+#include <map>
 #include <memory>
 #include <optional>
 #include <string>
@@ -118,6 +119,20 @@ class WanTransformer3DModel final : public Denoiser {
   at::Tensor scale_shift_table;  // [1,2,D]
 };
 
+/// The network from diffusers' names, or from the original's where the config's `_dialect` says so.
 std::unique_ptr<Component> build_wan_transformer_3d_model(const Config& config, const Weights& weights);
+
+/// The network from an original folder, whose config.json (class WanModel) tells the number of heads and the tensors the rest.
+std::unique_ptr<Component> build_wan_model(const Config& config, const Weights& weights);
+
+/// Recognises the original names (T2V, I2V, TI2V, FLF2V) and reads the sizes off the tensors. Throws Error(kConfig) where the
+/// width leaves the number of heads open, Error(kUnsupported) for float8 weights with scales.
+std::optional<Config> describe_wan_transformer(const Weights& weights);
+
+/// diffusers name → original name of every tensor of a network of so many blocks.
+std::map<std::string, std::string> original_wan_transformer_names(int64_t num_layers);
+
+/// The same as a list of the layouts that a network of this config may be known by.
+std::vector<std::map<std::string, std::string>> wan_transformer_layouts(const Config& config);
 
 }  // namespace orrery::models
