@@ -1,6 +1,7 @@
 #include "models/registry.h"
 
 #include "models/cosmos/cosmos_controlnet_model.h"
+#include "models/cosmos/cosmos_folder.h"
 #include "models/cosmos/cosmos_recipes.h"
 #include "models/cosmos/cosmos_transformer_3d_model.h"
 #include "models/cosmos/tokenizer.h"
@@ -91,7 +92,7 @@ const std::vector<Describer>& describers() {
 }
 
 const std::vector<FolderDescriber>& folder_describers() {
-  static const std::vector<FolderDescriber> table = {describe_wan_folder};
+  static const std::vector<FolderDescriber> table = {describe_wan_folder, describe_cosmos_folder};
   return table;
 }
 

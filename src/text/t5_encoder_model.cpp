@@ -103,6 +103,13 @@ at::Tensor T5EncoderModel::feed_forward(const Block& block, const at::Tensor& hi
 
 at::Tensor T5EncoderModel::forward(const at::Tensor& input_ids, const at::Tensor& attention_mask) const {
   using layers::rms_norm, layers::split_heads;
+  if (input_ids.numel() > 0 && (input_ids.min().item<int64_t>() < 0 || input_ids.max().item<int64_t>() >= shared_.size(0)))
+    throw Error(ErrorKind::kArgument, {.place = class_name_ + ": input_ids",
+                                       .what = "are not all in the vocabulary",
+                                       .expected = "0 … " + std::to_string(shared_.size(0) - 1),
+                                       .got = std::to_string(input_ids.min().item<int64_t>()) + " … " +
+                                              std::to_string(input_ids.max().item<int64_t>()),
+                                       .hint = "is the tokenizer the one that belongs to this encoder?"});
   at::Tensor hidden_states = at::embedding(shared_, input_ids).to(at::kFloat);  // [B,L,D]
   const int64_t length = input_ids.size(1);
   at::Tensor masked;  // [B,1,1,L]
