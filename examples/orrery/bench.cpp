@@ -38,6 +38,7 @@ struct Stage {
   std::string name;
   std::vector<double> seconds;
   double flops = 0;
+  double processor_seconds = 0;  // of one run, all threads together: other work on the machine does not lengthen it
 
   double median() const {
     std::vector<double> sorted = seconds;
@@ -65,6 +66,12 @@ double seconds_since_start() {
   if (!fields || clock_gettime(CLOCK_BOOTTIME, &now) != 0) return 0;
   return static_cast<double>(now.tv_sec) + static_cast<double>(now.tv_nsec) * 1e-9 -
          std::stod(field) / static_cast<double>(sysconf(_SC_CLK_TCK));
+}
+
+double processor_seconds() {
+  timespec now{};
+  clock_gettime(CLOCK_PROCESS_CPUTIME_ID, &now);
+  return static_cast<double>(now.tv_sec) + static_cast<double>(now.tv_nsec) * 1e-9;
 }
 
 int64_t peak_rss_bytes() {
@@ -109,12 +116,14 @@ Stage timed(const Call& call, const orrery::Component& component, const Options&
     component.call(call.function, call.inputs, options.how);
   };
   for (int i = 0; i < options.warmup; ++i) run();
+  const double processor_start = processor_seconds();
   for (int i = 0; i < options.repeat; ++i) {
     const Stopwatch watch;
     run();
     stage.seconds.push_back(watch.seconds());
     if (work.on_progress) work.on_progress({stage.name, i + 1, options.repeat, stage.median() * (options.repeat - i - 1)});
   }
+  stage.processor_seconds = (processor_seconds() - processor_start) / options.repeat;
   return stage;
 }
 
@@ -151,6 +160,7 @@ void run(const Options& options) {
   for (const Stage& stage : stages) {
     auto& entry = json["stages"][stage.name];
     entry = {{"median_s", stage.median()}, {"min_s", stage.min()}, {"max_s", stage.max()}};
+    if (stage.processor_seconds > 0) entry["processor_s"] = stage.processor_seconds;
     if (stage.flops > 0) entry["percent_of_peak"] = 100 * stage.flops / stage.median() / peak_flops;
   }
   std::printf("%s\n", json.dump(2).c_str());

@@ -6,6 +6,8 @@
 #include <utility>
 #include <vector>
 
+#include "ops/winograd.h"
+
 namespace orrery::layers {
 
 namespace {
@@ -21,7 +23,8 @@ at::Tensor convolve(const at::Tensor& x, const at::Tensor& weight, const at::Ten
   return out.permute({0, 2, 3, 4, 1}).contiguous();
 }
 
-// One output frame as a sum over its window of input frames, oldest first: no frame is copied. Releases each frame after use.
+// One output frame as a sum over its window of input frames, oldest first: no frame is copied. Releases each frame after
+// use.
 at::Tensor sum_of_taps(std::vector<at::Tensor> window, const at::Tensor& weight, const at::Tensor& bias) {
   const int64_t first_tap = weight.size(2) - static_cast<int64_t>(window.size());
   at::Tensor out;
@@ -44,14 +47,20 @@ CausalConv3d::CausalConv3d(const Weights& weights, const CausalConv3dSizes& size
   next_slot += sizes.kernel_t - sizes.stride_t;
 }
 
-at::Tensor CausalConv3d::operator()(at::Tensor x, CodecCache& cache) const {
-  const int64_t look_back = sizes_.kernel_t - sizes_.stride_t, frames = x.size(1);
-  std::vector<at::Tensor> window;  // the remembered frames, oldest first, then the new ones
-  for (int64_t i = 0; i < look_back; ++i) {
-    if (const at::Tensor& frame = cache.slots[first_slot_ + i]; frame.defined()) window.push_back(frame);
-  }
-  const int64_t history = static_cast<int64_t>(window.size());
+at::Tensor CausalConv3d::operator()(at::Tensor x, CodecCache& cache, const at::Tensor& residual) const {
+  const auto oldest = cache.slots.begin() + first_slot_;
+  std::vector<at::Tensor> history(oldest, oldest + sizes_.kernel_t - sizes_.stride_t);  // undefined: before the clip
   remember(x, cache);
+  if (sizes_.kernel_s == 3 && sizes_.stride_t == 1 && ops::winograd_pays(x, sizes_.out, sizes_.kernel_t)) {
+    return ops::winograd_3x3(history, x, {.weight = weight_, .bias = bias_, .residual = residual});
+  }
+  at::Tensor y = directly(std::move(x), std::move(history));
+  return residual.defined() ? y.add_(residual) : y;
+}
+
+at::Tensor CausalConv3d::directly(at::Tensor x, std::vector<at::Tensor> window) const {
+  std::erase_if(window, [](const at::Tensor& frame) { return !frame.defined(); });
+  const int64_t history = static_cast<int64_t>(window.size()), frames = x.size(1);
   const at::Tensor weight = weight_.to(x.scalar_type()), bias = bias_.to(x.scalar_type());
 
   const bool frame_outweighs_kernel = x.numel() > weight.numel();  // else cutting the kernel costs more than copying frames
@@ -96,7 +105,9 @@ std::vector<int64_t> pointwise_shape(int64_t in, int64_t out, int64_t dims) {
 PointwiseConv::PointwiseConv(const Weights& weights, int64_t in, int64_t out, int64_t dims)
     : weight_(weights.get("weight", pointwise_shape(in, out, dims)).reshape({out, in})), bias_(weights.get("bias", {out})) {}
 
-at::Tensor PointwiseConv::operator()(const at::Tensor& x) const { return first(x, weight_.size(0)); }
+at::Tensor PointwiseConv::operator()(const at::Tensor& x) const {
+  return first(x, weight_.size(0));
+}
 
 at::Tensor PointwiseConv::first(const at::Tensor& x, int64_t out) const {
   return at::linear(x, weight_.narrow(0, 0, out).to(x.scalar_type()), bias_.narrow(0, 0, out).to(x.scalar_type()));

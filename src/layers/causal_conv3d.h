@@ -3,6 +3,7 @@
 #include <ATen/core/Tensor.h>
 
 #include <cstdint>
+#include <vector>
 
 #include "orrery/autoencoder.h"
 #include "orrery/weights.h"
@@ -20,18 +21,22 @@ struct CausalConv3dSizes {
 
 /// A convolution over time and space that sees only the past. Clips are [B,T,H,W,C] (channels last, as the CPU's convolution
 /// wants them). What lies before the first frame counts as zero. The input frames that later outputs need are kept in
-/// kernel_t − stride_t slots of the stream's cache, so that a clip may come in chunks of any length (a multiple of stride_t).
+/// kernel_t − stride_t slots of the stream's cache, so that a clip may come in chunks of any length (a multiple of
+/// stride_t).
 class CausalConv3d {
  public:
   /// Reads `weight` [out, in, kernel_t, kernel_s, kernel_s] and `bias` [out]; takes its slots from `next_slot`.
   CausalConv3d(const Weights& weights, const CausalConv3dSizes& sizes, int64_t& next_slot);
 
-  /// [B,T,H,W,in] → [B,T / stride_t,H,W,out]. Takes the input over: the cache keeps its last frames.
-  at::Tensor operator()(at::Tensor x, CodecCache& cache) const;
+  /// [B,T,H,W,in] → [B,T / stride_t,H,W,out], plus `residual` of the result's shape, where there is one. Takes the input
+  /// over: the cache keeps its last frames.
+  at::Tensor operator()(at::Tensor x, CodecCache& cache, const at::Tensor& residual = {}) const;
   /// Only puts the frames of `x` into the cache, as if they had been seen.
   void remember(const at::Tensor& x, CodecCache& cache) const;
 
  private:
+  at::Tensor directly(at::Tensor x, std::vector<at::Tensor> history) const;
+
   at::Tensor weight_;  // in the dtype it is stored in
   at::Tensor bias_;
   CausalConv3dSizes sizes_;

@@ -4,6 +4,8 @@
 
 #include <cmath>
 
+#include "ops/norm_silu.h"
+
 namespace orrery::layers {
 
 namespace {
@@ -26,6 +28,25 @@ at::Tensor& l2_rms_norm_(at::Tensor& x, const at::Tensor& gamma) {
   const at::Tensor factor = inverse_rms(x);
   if (factor.scalar_type() != x.scalar_type()) return x.copy_(at::mul(x, factor).mul_(gamma.to(factor.scalar_type())));
   return x.mul_(factor).mul_(gamma.to(x.scalar_type()));
+}
+
+namespace {
+
+bool fused(const at::Tensor& x) { return x.device().is_cpu() && x.scalar_type() == at::kFloat && x.is_contiguous(); }
+
+}  // namespace
+
+at::Tensor l2_rms_norm_silu(const at::Tensor& x, const at::Tensor& gamma) {
+  if (!fused(x)) return l2_rms_norm(x, gamma).silu_();
+  at::Tensor y = at::empty_like(x);
+  ops::l2_norm_silu(x, gamma, y);
+  return y;
+}
+
+at::Tensor& l2_rms_norm_silu_(at::Tensor& x, const at::Tensor& gamma) {
+  if (!fused(x)) return at::silu_(l2_rms_norm_(x, gamma));
+  ops::l2_norm_silu(x, gamma, x);
+  return x;
 }
 
 }  // namespace orrery::layers

@@ -9,5 +9,9 @@ namespace orrery::layers {
 at::Tensor l2_rms_norm(const at::Tensor& x, const at::Tensor& gamma);
 /// The same, written over `x`.
 at::Tensor& l2_rms_norm_(at::Tensor& x, const at::Tensor& gamma);
+/// silu(l2_rms_norm(x)): one pass over memory where `x` is float32 on the CPU.
+at::Tensor l2_rms_norm_silu(const at::Tensor& x, const at::Tensor& gamma);
+/// The same, written over `x`.
+at::Tensor& l2_rms_norm_silu_(at::Tensor& x, const at::Tensor& gamma);
 
 }  // namespace orrery::layers

@@ -4,6 +4,9 @@
 
 #include <utility>
 
+#include "ops/norm_silu.h"
+#include "ops/winograd.h"
+
 namespace orrery::models {
 namespace {
 
@@ -71,9 +74,18 @@ at::Tensor CosmosCausalConv3d::operator()(const at::Tensor& x, CosmosPass& pass)
 }
 
 at::Tensor CosmosCausalConv3d::over_space(const at::Tensor& x) const {
+  if (kernel_.space_stride == 1 && ops::winograd_pays(x, weight_.size(0), 1)) {
+    return ops::winograd_3x3({}, x, {.weight = weight_, .bias = bias_});
+  }
   const int64_t pad = kernel_.space_stride == 1 ? kernel_.space / 2 : 0;
   const at::Tensor y = at::conv2d(as_images(x), weight_, bias_, {kernel_.space_stride, kernel_.space_stride}, {pad, pad});
   return as_frames(y, x.size(0));
+}
+
+at::Tensor CosmosCausalConv3d::over_doubled(const at::Tensor& x) const {
+  const at::Tensor doubled = x.repeat_interleave(2, 2).repeat_interleave(2, 3);
+  if (!ops::winograd_pays(x, weight_.size(0), 1, true)) return over_space(doubled).add_(doubled);
+  return ops::winograd_3x3({}, x, {.weight = weight_, .bias = bias_, .residual = doubled, .doubled = true});
 }
 
 at::Tensor CosmosCausalConv3d::over_time(const at::Tensor& x, CosmosPass& pass) const {
@@ -144,14 +156,26 @@ at::Tensor CosmosConvProjection3d::operator()(at::Tensor x, CosmosPass& pass) co
   return x;
 }
 
+namespace {
+
+constexpr double kEpsilon = 1e-6;
+
+}  // namespace
+
 CosmosCausalGroupNorm::CosmosCausalGroupNorm(const Weights& weights, CosmosKind kind, int64_t channels, int64_t groups)
     : whole_clip_(kind != CosmosKind::kImage && groups > 1),
       groups_(groups),
       weight_(weights.get("weight", {channels})),
       bias_(weights.get("bias", {channels})) {}
 
+at::Tensor CosmosCausalGroupNorm::silu(const at::Tensor& x) const {
+  if (groups_ > 1 || !x.device().is_cpu() || x.scalar_type() != at::kFloat || !x.is_contiguous()) return (*this)(x).silu_();
+  const at::Tensor y = at::empty_like(x);
+  ops::frame_norm_silu(x.flatten(0, 1), weight_, bias_, kEpsilon, y.flatten(0, 1));
+  return y;
+}
+
 at::Tensor CosmosCausalGroupNorm::operator()(const at::Tensor& x) const {
-  constexpr double kEpsilon = 1e-6;
   if (whole_clip_) {
     const at::Tensor y = at::group_norm(x.permute({1, 4, 0, 2, 3}).contiguous(), groups_, weight_, bias_, kEpsilon);
     return y.permute({2, 0, 3, 4, 1}).contiguous();
@@ -171,10 +195,8 @@ CosmosResnetBlock3d::CosmosResnetBlock3d(const Weights& weights, const CosmosLay
 }
 
 at::Tensor CosmosResnetBlock3d::operator()(const at::Tensor& x, CosmosPass& pass) const {
-  at::Tensor h = norm1_(x);
-  h = conv1_(at::silu_(h), pass);
-  h = norm2_(h);
-  h = conv2_(at::silu_(h), pass);
+  at::Tensor h = conv1_(norm1_.silu(x), pass);
+  h = conv2_(norm2_.silu(h), pass);
   return h.add_(nin_shortcut_ ? (*nin_shortcut_)(x, pass) : x);
 }
 

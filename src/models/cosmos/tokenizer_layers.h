@@ -67,6 +67,8 @@ class CosmosCausalConv3d {
   CosmosCausalConv3d(const Weights& weights, bool image, int64_t in, int64_t out, CosmosKernel kernel, CosmosSlots& slots,
                      const at::Tensor& in_map = {}, const at::Tensor& out_map = {});
   at::Tensor operator()(const at::Tensor& x, CosmosPass& pass) const;
+  /// d + conv(d), where d is `x`, doubled each way to the nearest pixel. For kernels of space alone.
+  at::Tensor over_doubled(const at::Tensor& x) const;
 
  private:
   at::Tensor over_time(const at::Tensor& x, CosmosPass& pass) const;
@@ -95,6 +97,8 @@ class CosmosCausalGroupNorm {
  public:
   CosmosCausalGroupNorm(const Weights& weights, CosmosKind kind, int64_t channels, int64_t groups);
   at::Tensor operator()(const at::Tensor& x) const;
+  /// silu of it: one pass less over memory, where `x` is float32 on the CPU and there is one group.
+  at::Tensor silu(const at::Tensor& x) const;
 
  private:
   bool whole_clip_;

@@ -153,10 +153,7 @@ at::Tensor CosmosResample3d::up(at::Tensor x, CosmosPass& pass) const {
     x = repeat_time(x, pass.first);
     if (conv_time_) x = (*conv_time_)(x, pass).add_(x);
   }
-  if (space_) {
-    x = widen(x);
-    x = (*conv_space_)(x, pass).add_(x);
-  }
+  if (space_) x = conv_space_->over_doubled(x);
   return conv3_ ? (*conv3_)(x, pass) : x;
 }
 
@@ -200,8 +197,7 @@ CosmosEncoder3d::CosmosEncoder3d(const Weights& weights, const CosmosNetworkPlan
 at::Tensor CosmosEncoder3d::operator()(at::Tensor x, CosmosPass& pass) const {
   x = conv_in_(std::move(x), pass);
   for (const CosmosLevelBlock3d& level : down_) x = level(std::move(x), pass);
-  x = norm_out_(mid_(std::move(x), pass));
-  return conv_out_(at::silu_(x), pass);
+  return conv_out_(norm_out_.silu(mid_(std::move(x), pass)), pass);
 }
 
 CosmosDecoder3d::CosmosDecoder3d(const Weights& weights, const CosmosNetworkPlan& plan, const CosmosTensorNames& names,
@@ -216,8 +212,7 @@ CosmosDecoder3d::CosmosDecoder3d(const Weights& weights, const CosmosNetworkPlan
 at::Tensor CosmosDecoder3d::operator()(at::Tensor x, CosmosPass& pass) const {
   x = mid_(conv_in_(std::move(x), pass), pass);
   for (const CosmosLevelBlock3d& level : up_) x = level(std::move(x), pass);
-  x = norm_out_(x);
-  return conv_out_(at::silu_(x), pass);
+  return conv_out_(norm_out_.silu(x), pass);
 }
 
 }  // namespace orrery::models

@@ -5,11 +5,13 @@
 #include <utility>
 
 #include "layers/rms_norm.h"
+#include "ops/winograd.h"
 
 namespace orrery::models {
 
 using layers::l2_rms_norm;
-using layers::l2_rms_norm_;
+using layers::l2_rms_norm_silu;
+using layers::l2_rms_norm_silu_;
 
 WanResidualBlock::WanResidualBlock(const Weights& weights, int64_t in, int64_t out, int64_t& next_slot)
     : norm1_(weights.get("norm1.gamma", {in, 1, 1, 1}).flatten()),
@@ -20,12 +22,10 @@ WanResidualBlock::WanResidualBlock(const Weights& weights, int64_t in, int64_t o
 }
 
 at::Tensor WanResidualBlock::operator()(at::Tensor x, CodecCache& cache) const {
-  at::Tensor h = l2_rms_norm(x, norm1_);
-  at::silu_(h);
+  at::Tensor h = l2_rms_norm_silu(x, norm1_);
   if (conv_shortcut_) x = (*conv_shortcut_)(x);
   h = conv1_(std::move(h), cache);
-  h = conv2_(at::silu_(l2_rms_norm_(h, norm2_)), cache);
-  return h.add_(x);
+  return conv2_(l2_rms_norm_silu_(h, norm2_), cache, x);
 }
 
 WanAttentionBlock::WanAttentionBlock(const Weights& weights, int64_t dim)
@@ -54,7 +54,7 @@ WanHead::WanHead(const Weights& weights, int64_t in, int64_t out, int64_t& next_
     : norm_out_(weights.get("norm_out.gamma", {in, 1, 1, 1}).flatten()), conv_out_(weights.sub("conv_out"), {in, out}, next_slot) {}
 
 at::Tensor WanHead::operator()(at::Tensor x, CodecCache& cache) const {
-  return conv_out_(at::silu_(l2_rms_norm_(x, norm_out_)), cache);
+  return conv_out_(l2_rms_norm_silu_(x, norm_out_), cache);
 }
 
 WanDownsample::WanDownsample(const Weights& weights, int64_t dim, bool temporal, int64_t& next_slot)
@@ -96,7 +96,7 @@ at::Tensor fold_doubling(const at::Tensor& kernel) {
 }  // namespace
 
 WanUpsample::WanUpsample(const Weights& weights, int64_t in, int64_t out, bool temporal, int64_t& next_slot)
-    : weight_(fold_doubling(weights.get("resample.1.weight", {out, in, 3, 3}))), bias_(weights.get("resample.1.bias", {out})) {
+    : weight_(weights.get("resample.1.weight", {out, in, 3, 3})), folded_(fold_doubling(weight_)), bias_(weights.get("resample.1.bias", {out})) {
   if (temporal) {
     const layers::CausalConv3dSizes doubling{.in = in, .out = 2 * in, .kernel_t = 3, .kernel_s = 1};
     time_conv_.emplace(weights.sub("time_conv"), doubling, next_slot);
@@ -110,7 +110,8 @@ at::Tensor WanUpsample::operator()(at::Tensor x, CodecCache& cache, bool first) 
     x = x.unflatten(4, {2, dim}).permute({0, 1, 4, 2, 3, 5}).flatten(1, 2);  // [B,2·T,H,W,C]
   }
   const int64_t batch = x.size(0), frames = x.size(1), height = x.size(2), width = x.size(3), out = bias_.size(0);
-  const at::Tensor weight = weight_.to(x.scalar_type()).contiguous(at::MemoryFormat::ChannelsLast);
+  if (ops::winograd_pays(x, out, 1, true)) return ops::winograd_3x3({}, x, {.weight = weight_, .bias = bias_, .doubled = true});
+  const at::Tensor weight = folded_.to(x.scalar_type()).contiguous(at::MemoryFormat::ChannelsLast);
   // Window (i, j) of the frame padded by one holds the pixels i − 1, i and j − 1, j.
   const at::Tensor windows =
       at::conv2d(x.flatten(0, 1).permute({0, 3, 1, 2}), weight, at::Tensor(), 1, 1)

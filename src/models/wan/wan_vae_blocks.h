@@ -82,7 +82,9 @@ class WanUpsample {
   at::Tensor operator()(at::Tensor x, CodecCache& cache, bool first) const;
 
  private:
-  at::Tensor weight_, bias_;  // resample.1, its taps folded: [4 · out, in, 2, 2]
+  at::Tensor weight_;  // resample.1
+  at::Tensor folded_;  // its taps folded: [4 · out, in, 2, 2]
+  at::Tensor bias_;
   std::optional<layers::CausalConv3d> time_conv_;
 };
 
