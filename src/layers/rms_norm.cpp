@@ -37,8 +37,8 @@ bool fused(const at::Tensor& x) { return x.device().is_cpu() && x.scalar_type() 
 }  // namespace
 
 at::Tensor l2_rms_norm_silu(const at::Tensor& x, const at::Tensor& gamma) {
-  if (!fused(x)) return l2_rms_norm(x, gamma).silu_();
-  at::Tensor y = at::empty_like(x);
+  at::Tensor y = fused(x) ? at::empty_like(x) : l2_rms_norm(x, gamma);
+  if (!fused(x)) return at::silu_(y);
   ops::l2_norm_silu(x, gamma, y);
   return y;
 }

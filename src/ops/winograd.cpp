@@ -7,6 +7,7 @@
 #include <sstream>
 
 #include "kernels/winograd.h"
+#include "ops/scratch.h"
 #include "orrery/error.h"
 
 namespace orrery::ops {
@@ -69,7 +70,7 @@ class Run {
     const int64_t steps = x_.size(0) * count / stride;
     const int64_t blocks = std::max(divide_up(conv.tiles(), kMostTiles), divide_up(at::get_num_threads(), steps));
     conv.block = divide_up(divide_up(conv.tiles(), blocks), 12) * 12;
-    by_channels(conv, steps, frames, residuals, outputs);
+    by_channels(conv, steps, residuals, outputs);
   }
 
  private:
@@ -87,21 +88,21 @@ class Run {
   }
 
   // Some output channels at a time, so that the transformed weights stay small.
-  void by_channels(WinogradConv conv, int64_t steps, const std::vector<const float*>& frames,
-                   const std::vector<const float*>& residuals, const std::vector<float*>& outputs) const {
+  void by_channels(WinogradConv conv, int64_t steps, const std::vector<const float*>& residuals,
+                   const std::vector<float*>& outputs) const {
     const int64_t out = y_.size(4), panel = kernels::kWinogradPanel;
     conv.out = panel;
     const int64_t panels = divide_up(out, panel), bytes = conv.weight_floats() * static_cast<int64_t>(sizeof(float));
     const int64_t parts = std::min(panels, divide_up(panels * bytes, kWeightBytes)), each = divide_up(panels, parts) * panel;
     conv.out = each;
-    const at::Tensor transformed = at::empty({conv.weight_floats()}, x_.options());
+    const Scratch transformed(conv.weight_floats());
     for (int64_t channel = 0; channel < out; channel += each) {
       conv.out = std::min(each, out - channel);
       const at::Tensor weight = spec_.weight.narrow(0, channel, conv.out).to(at::kFloat).contiguous();
       at::parallel_for(0, conv.out_panels() * conv.in_panels() * panel, 16, [&](int64_t begin, int64_t end) {
-        kernels::winograd_weights(conv, weight.const_data_ptr<float>(), taps_, begin, end, transformed.data_ptr<float>());
+        kernels::winograd_weights(conv, weight.const_data_ptr<float>(), taps_, begin, end, transformed.data());
       });
-      conv.weights = transformed.const_data_ptr<float>();
+      conv.weights = transformed.data();
       const at::Tensor bias =
           spec_.bias.defined() ? spec_.bias.narrow(0, channel, conv.out).to(at::kFloat).contiguous() : at::Tensor();
       conv.bias = bias.defined() ? bias.const_data_ptr<float>() : nullptr;
@@ -112,8 +113,8 @@ class Run {
       conv.residuals = added.empty() ? nullptr : added.data();
       conv.outputs = targets.data();
       at::parallel_for(0, steps * conv.blocks(), 1, [&](int64_t begin, int64_t end) {
-        const at::Tensor workspace = at::empty({conv.workspace_floats()}, x_.options());
-        kernels::winograd_convolve(conv, begin, end, workspace.data_ptr<float>());
+        const Scratch workspace(conv.workspace_floats());
+        kernels::winograd_convolve(conv, begin, end, workspace.data());
       });
     }
   }

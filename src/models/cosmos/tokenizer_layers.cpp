@@ -169,8 +169,10 @@ CosmosCausalGroupNorm::CosmosCausalGroupNorm(const Weights& weights, CosmosKind 
       bias_(weights.get("bias", {channels})) {}
 
 at::Tensor CosmosCausalGroupNorm::silu(const at::Tensor& x) const {
-  if (groups_ > 1 || !x.device().is_cpu() || x.scalar_type() != at::kFloat || !x.is_contiguous()) return (*this)(x).silu_();
-  const at::Tensor y = at::empty_like(x);
+  if (groups_ > 1 || !x.device().is_cpu() || x.scalar_type() != at::kFloat || !x.is_contiguous()) {
+    return at::silu((*this)(x));
+  }
+  at::Tensor y = at::empty_like(x);
   ops::frame_norm_silu(x.flatten(0, 1), weight_, bias_, kEpsilon, y.flatten(0, 1));
   return y;
 }
