@@ -10,12 +10,14 @@ namespace orrery::models {
 
 namespace {
 
-constexpr int64_t kPieceElements = int64_t{8} << 20;  // a level's clips should not hold more: 32 MiB in float32
+constexpr int64_t kPieceElements = int64_t{16} << 20;  // a level's clips should not hold more: 64 MiB in float32
 
-// Calls `work` with pieces of `x` in the order of time: as many frames as the budget allows, a multiple of `unit`.
+// Calls `work` with pieces of `x` in the order of time: as many frames as the budget allows, a multiple of `unit`; but two at
+// least, since convolutions over time take two frames in two thirds of the time of one and one.
 void by_pieces(const at::Tensor& x, int64_t elements_per_frame, int64_t unit, const std::function<void(at::Tensor)>& work) {
   const int64_t frames = x.size(1);
-  const int64_t step = std::max<int64_t>(1, kPieceElements / std::max<int64_t>(1, elements_per_frame * unit)) * unit;
+  const int64_t least = unit > 1 ? 1 : 2;
+  const int64_t step = std::max(least, kPieceElements / std::max<int64_t>(1, elements_per_frame * unit)) * unit;
   for (int64_t at = 0; at < frames; at += step) work(x.narrow(1, at, std::min(step, frames - at)));
 }
 
@@ -118,7 +120,7 @@ void WanDecoder3d::operator()(const at::Tensor& z, CodecCache& cache, bool first
 void WanDecoder3d::descend(size_t level, at::Tensor x, CodecCache& cache, bool first, const Sink& sink) const {
   if (level == levels_.size()) return sink((*head_)(std::move(x), cache));
   const int64_t elements = pixels(x) * levels_[level].growth;
-  if (x.size(1) * elements <= kPieceElements || x.size(1) == 1) {
+  if (x.size(1) * elements <= kPieceElements || x.size(1) <= 2) {
     return descend(level + 1, levels_[level].run(std::move(x), cache, first), cache, first, sink);
   }
   by_pieces(x, elements, 1, [&](const at::Tensor& piece) {
