@@ -198,5 +198,25 @@ TEST(CosmosConfigTest, RefusesWhatTheReferenceWouldRefuse) {
   EXPECT_EQ(plan(R"(,"encoder":"FACTORIZED","spatial_compression":64)"), ErrorKind::kConfig);
 }
 
+// float32 goes Winograd's way from some size on, float64 never.
+TEST(CosmosCausalConv3dTest, DoublesAndConvolvesAtAnySize) {
+  at::manual_seed(3);
+  for (const auto& [side, channels] : {std::pair<int64_t, int64_t>{3, 4}, {9, 16}}) {
+    const at::Tensor weight = at::randn({channels, channels, 1, 3, 3}), bias = at::randn({channels});
+    const auto made = [&](at::ScalarType dtype) {
+      CosmosSlots slots;
+      const TensorMap tensors{{"weight", weight.to(dtype)}, {"bias", bias.to(dtype)}};
+      return CosmosCausalConv3d(Weights::from(tensors, "memory"), false, channels, channels, {1, 3}, slots);
+    };
+    const at::Tensor x = at::randn({2, 2, side, side + 2, channels}), exact = x.to(at::kDouble);
+    const at::Tensor doubled = exact.repeat_interleave(2, 2).repeat_interleave(2, 3);
+    CodecCache cache;
+    CosmosPass pass{cache, true, true};
+    const at::Tensor expected = made(at::kDouble)(doubled, pass) + doubled;
+    EXPECT_TRUE(is_close(made(at::kFloat).over_doubled(x), expected.to(at::kFloat), kSameMath)) << side;
+    EXPECT_TRUE(is_close(made(at::kDouble).over_doubled(exact), expected, kSameMath)) << side;
+  }
+}
+
 }  // namespace
 }  // namespace orrery::models

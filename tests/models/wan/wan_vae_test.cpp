@@ -4,6 +4,7 @@
 
 #include "layers/causal_conv3d.h"
 #include "models/wan/wan.h"
+#include "models/wan/wan_vae_blocks.h"
 #include "orrery/autoencoder.h"
 #include "orrery/error.h"
 #include "orrery/load.h"
@@ -114,25 +115,42 @@ TEST(WanVaeTest, TensorsAloneTellTheConfig) {
   }
 }
 
-// A frame that outweighs the kernel is summed tap by tap, others go through one convolution: both must be the textbook's.
+// A frame that outweighs the kernel is summed tap by tap, large ones of many channels are filtered by Winograd's way, others go through
+// one convolution: all must be the textbook's.
 TEST(CausalConv3dTest, EqualsAConvolutionPaddedInFront) {
   at::manual_seed(5);
-  for (const int64_t side : {2, 9}) {
-    const at::Tensor weight = at::randn({5, 3, 3, 3, 3}), bias = at::randn({5}), x = at::randn({2, 7, side, side + 1, 3});
+  for (const auto& [side, in, out] : {std::tuple<int64_t, int64_t, int64_t>{2, 3, 5}, {9, 3, 5}, {17, 18, 16}}) {
+    const at::Tensor weight = at::randn({out, in, 3, 3, 3}), bias = at::randn({out}), x = at::randn({2, 7, side, side + 1, in});
+    const at::Tensor residual = at::randn({2, 7, side, side + 1, out});
     int64_t slots = 1;
-    const layers::CausalConv3d conv(Weights::from({{"weight", weight}, {"bias", bias}}, "memory"), {.in = 3, .out = 5}, slots);
+    const layers::CausalConv3d conv(Weights::from({{"weight", weight}, {"bias", bias}}, "memory"), {.in = in, .out = out}, slots);
     EXPECT_EQ(slots, 3);
     const at::Tensor padded = at::constant_pad_nd(x.permute({0, 4, 1, 2, 3}), {1, 1, 1, 1, 2, 0});
-    const at::Tensor expected = at::conv3d(padded, weight, bias).permute({0, 2, 3, 4, 1});
+    const at::Tensor expected = at::conv3d(padded, weight, bias).permute({0, 2, 3, 4, 1}) + residual;
     for (const int64_t chunk : {1, 2, 3, 7}) {
       CodecCache cache;
       cache.slots.resize(3);
       std::vector<at::Tensor> parts;
       for (int64_t begin = 0; begin < 7; begin += chunk) {
-        parts.push_back(conv(x.narrow(1, begin, std::min(chunk, 7 - begin)), cache));
+        const int64_t count = std::min(chunk, 7 - begin);
+        parts.push_back(conv(x.narrow(1, begin, count), cache, residual.narrow(1, begin, count)));
       }
       EXPECT_TRUE(testing::is_close(at::cat(parts, 1), expected, testing::kSameMath)) << side << ", " << chunk << " at a time";
     }
+  }
+}
+
+// float32 goes Winograd's way from some size on, float64 never.
+TEST(WanUpsampleTest, DoublesAndConvolvesAtAnySize) {
+  at::manual_seed(6);
+  for (const auto& [side, in, out] : {std::tuple<int64_t, int64_t, int64_t>{3, 4, 2}, {9, 32, 16}}) {
+    const at::Tensor weight = at::randn({out, in, 3, 3}), bias = at::randn({out}), x = at::randn({1, 3, side, side + 2, in});
+    int64_t slots = 0;
+    const WanUpsample up(Weights::from({{"resample.1.weight", weight}, {"resample.1.bias", bias}}, "memory"), in, out, false, slots);
+    CodecCache cache;
+    const at::Tensor doubled = x.to(at::kDouble).repeat_interleave(2, 2).repeat_interleave(2, 3).flatten(0, 1).permute({0, 3, 1, 2});
+    const at::Tensor expected = at::conv2d(doubled, weight.to(at::kDouble), bias.to(at::kDouble), 1, 1).permute({0, 2, 3, 1}).unsqueeze(0);
+    EXPECT_TRUE(testing::is_close(up(x, cache, true), expected.to(at::kFloat), testing::kSameMath)) << side;
   }
 }
 
