@@ -15,8 +15,8 @@ struct Moments {
 };
 Moments moments(const float* x, int64_t begin, int64_t end);
 
-/// y = silu(x · scale + shift), channel by channel. The items are rows; `y` may be `x`.
-void affine_silu(const float* x, const float* scale, const float* shift, int64_t channels, int64_t begin, int64_t end,
-                 float* y);
+/// y = silu((x − mean) · scale + shift), channel by channel. The items are rows; `y` may be `x`.
+void affine_silu(const float* x, float mean, const float* scale, const float* shift, int64_t channels, int64_t begin,
+                 int64_t end, float* y);
 
 }  // namespace orrery::kernels

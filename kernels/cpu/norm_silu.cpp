@@ -79,19 +79,21 @@ Moments sum_up(const float* x, int64_t begin, int64_t end) {
   return total;
 }
 
-void affine_rows(const float* x, const float* scale, const float* shift, int64_t channels, int64_t begin, int64_t end,
-                 float* y) {
+void affine_rows(const float* x, float mean, const float* scale, const float* shift, int64_t channels, int64_t begin,
+                 int64_t end, float* y) {
   const int64_t lanes = static_cast<int64_t>(hn::Lanes(d)), whole = channels / lanes * lanes;
   const int64_t rest = channels - whole;
+  const V centre = hn::Set(d, mean);
   for (int64_t row = begin; row < end; ++row) {
     const float* from = x + row * channels;
     float* to = y + row * channels;
     for (int64_t i = 0; i < whole; i += lanes) {
-      hn::StoreU(silu(hn::MulAdd(hn::LoadU(d, from + i), hn::LoadU(d, scale + i), hn::LoadU(d, shift + i))), d, to + i);
+      hn::StoreU(silu(hn::MulAdd(hn::Sub(hn::LoadU(d, from + i), centre), hn::LoadU(d, scale + i), hn::LoadU(d, shift + i))),
+                 d, to + i);
     }
     if (whole < channels) {
-      const V value =
-          hn::MulAdd(load_some(d, from + whole, rest), load_some(d, scale + whole, rest), load_some(d, shift + whole, rest));
+      const V value = hn::MulAdd(hn::Sub(load_some(d, from + whole, rest), centre), load_some(d, scale + whole, rest),
+                                 load_some(d, shift + whole, rest));
       store_some(silu(value), d, to + whole, rest);
     }
   }
@@ -117,9 +119,9 @@ Moments moments(const float* x, int64_t begin, int64_t end) {
   return HWY_DYNAMIC_DISPATCH(sum_up)(x, begin, end);
 }
 
-void affine_silu(const float* x, const float* scale, const float* shift, int64_t channels, int64_t begin, int64_t end,
-                 float* y) {
-  HWY_DYNAMIC_DISPATCH(affine_rows)(x, scale, shift, channels, begin, end, y);
+void affine_silu(const float* x, float mean, const float* scale, const float* shift, int64_t channels, int64_t begin,
+                 int64_t end, float* y) {
+  HWY_DYNAMIC_DISPATCH(affine_rows)(x, mean, scale, shift, channels, begin, end, y);
 }
 
 }  // namespace orrery::kernels

@@ -2,7 +2,6 @@
 
 #include <ATen/Parallel.h>
 #include <ATen/ops/mul.h>
-#include <ATen/ops/sub.h>
 
 #include <algorithm>
 #include <cmath>
@@ -68,12 +67,10 @@ void frame_norm_silu(const at::Tensor& x, const at::Tensor& weight, const at::Te
     }
     const double count = static_cast<double>(values), mean = sum / count;
     const double inverse = 1 / std::sqrt(std::max(0.0, squares / count - mean * mean) + epsilon);
-    const at::Tensor scale = at::mul(weight.to(at::kDouble), inverse);
-    const at::Tensor shift = at::sub(bias.to(at::kDouble), at::mul(scale, mean)).to(at::kFloat),
-                     factor = scale.to(at::kFloat);
+    const at::Tensor scale = at::mul(weight.to(at::kFloat), inverse), shift = bias.to(at::kFloat).contiguous();
     at::parallel_for(0, values / channels, rows_at_least(channels), [&](int64_t begin, int64_t end) {
-      kernels::affine_silu(from, factor.const_data_ptr<float>(), shift.const_data_ptr<float>(), channels, begin, end,
-                           y.data_ptr<float>() + frame * values);
+      kernels::affine_silu(from, static_cast<float>(mean), scale.const_data_ptr<float>(), shift.const_data_ptr<float>(),
+                           channels, begin, end, y.data_ptr<float>() + frame * values);
     });
   }
 }
