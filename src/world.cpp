@@ -2,33 +2,187 @@
 
 #include <ATen/ATen.h>
 
+#include "byte_stream.h"
+#include "content_hash.h"
+#include "guarded.h"
+#include "model_identity.h"
 #include "models/registry.h"
 #include "orrery/error.h"
+#include "state_format.h"
 
 namespace orrery {
+namespace {
 
-State State::fork() const { return State(*this); }
-
-int64_t State::bytes() const {
-  int64_t sum = last.defined() ? static_cast<int64_t>(last.nbytes()) : 0;
-  for (const at::Tensor& cache : caches) sum += static_cast<int64_t>(cache.nbytes());
-  return sum;
+std::string hexadecimal(uint64_t value) {
+  char text[17];
+  std::snprintf(text, sizeof text, "%016llx", static_cast<unsigned long long>(value));
+  return text;
 }
 
+[[noreturn]] void foreign(uint64_t expected, uint64_t got) {
+  throw Error(ErrorKind::kArgument, {.place = "state",
+                                     .what = "belongs to another model",
+                                     .expected = "model " + hexadecimal(expected),
+                                     .got = "model " + hexadecimal(got)});
+}
+
+}  // namespace
+
+World::World() : identity_(std::make_shared<ModelIdentity>("")) {}
 World::~World() = default;
 
 std::unique_ptr<World> World::from_pretrained(const std::string& path, const LoadOptions& options) {
-  const ModelDescription model = describe_model(path, options.work);
-  return models::world_entry_of(model.class_name, path).build(model, options);
+  return guarded(path, [&] {
+    const ModelDescription model = describe_model(path, options.work);
+    std::unique_ptr<World> world = models::world_entry_of(model.class_name, path).build(model, options);
+    world->identity_ = std::make_shared<ModelIdentity>(model.path);
+    return world;
+  });
 }
 
-std::vector<double> World::encode_action(const std::string& name) const {
-  const auto& named = action_space().named;
-  if (const auto found = named.find(name); found != named.end()) return found->second;
-  std::string known;
-  for (const auto& [each, row] : named) known += (known.empty() ? "'" : ", '") + each + "'";
-  throw Error(ErrorKind::kArgument,
-              {.place = "action", .what = "has a name that this world does not know", .expected = "one of " + known, .got = "'" + name + "'"});
+uint64_t World::hash() const {
+  return identity_->hash();
+}
+
+State World::begin(const Video& observed, uint64_t seed, const WorldPrompt& prompt) const {
+  return guarded("begin", [&] {
+    if (observed.num_frames() < 1)
+      throw Error(ErrorKind::kArgument,
+                  {.place = "observation", .what = "has no frame", .expected = "at least one picture"});
+    State state = observe(observed, seed, prompt);
+    state.model_ = identity_;
+    return state;
+  });
+}
+
+void World::check(const State& state) const {
+  if (state.closed_)
+    throw Error(ErrorKind::kArgument, {.place = "state", .what = "is closed", .hint = "begin or restore another"});
+  if (!state.model_)
+    throw Error(ErrorKind::kArgument,
+                {.place = "state", .what = "was not begun by this world", .hint = "call begin() first"});
+  if (state.model_ != identity_ && state.model_->hash() != hash()) foreign(hash(), state.model_->hash());
+}
+
+at::Tensor World::step(State& state, const std::vector<double>& action, const at::Tensor& noise) const {
+  return guarded("step", [&] {
+    check(state);
+    action_space().check(action);
+    State::Moment before = state.now();
+    try {
+      const at::Tensor frames = imagine(state, action, noise);
+      state.remember(std::move(before));
+      return frames;
+    } catch (...) {
+      state.go_to(std::move(before));
+      throw;
+    }
+  });
+}
+
+std::vector<at::Tensor> World::step(std::span<State> states, std::span<const std::vector<double>> actions) const {
+  return guarded("step", [&] {
+    if (states.size() != actions.size())
+      throw Error(ErrorKind::kArgument, {.place = "actions",
+                                         .what = "are not one for each world",
+                                         .expected = std::to_string(states.size()) + " rows",
+                                         .got = std::to_string(actions.size())});
+    for (size_t i = 0; i < states.size(); ++i) {
+      check(states[i]);
+      action_space().check(actions[i], "actions: row " + std::to_string(i));
+    }
+    std::vector<State::Moment> before;
+    for (const State& state : states) before.push_back(state.now());
+    try {
+      std::vector<at::Tensor> frames = imagine_all(states, actions);
+      for (size_t i = 0; i < states.size(); ++i) states[i].remember(std::move(before[i]));
+      return frames;
+    } catch (...) {
+      for (size_t i = 0; i < states.size(); ++i) states[i].go_to(std::move(before[i]));
+      throw;
+    }
+  });
+}
+
+std::vector<at::Tensor> World::imagine_all(std::span<State> states, std::span<const std::vector<double>> actions) const {
+  std::vector<at::Tensor> frames;
+  for (size_t i = 0; i < states.size(); ++i) frames.push_back(imagine(states[i], actions[i], {}));
+  return frames;
+}
+
+State World::restore(std::string_view bytes) const {
+  return guarded("restore", [&] {
+    ByteReader in(bytes, kStateKind, kStateVersion, "state");
+    if (const auto got = in.number<uint64_t>(); got != hash()) foreign(hash(), got);
+    State state;
+    state.frame = in.number<int64_t>();
+    state.seed = in.number<uint64_t>();
+    for (uint32_t i = in.count(1); i > 0; --i) state.caches.push_back(in.tensor());
+    state.last = in.tensor();
+    for (uint32_t i = in.count(9); i > 0; --i) {
+      const std::string name(in.text());
+      state.context[name] = in.tensor();
+    }
+    in.end();
+    verify(state);
+    state.model_ = identity_;
+    return state;
+  });
+}
+
+std::vector<at::Tensor> World::replay(const Recording& recording) const {
+  State state = restore(recording.start);
+  std::vector<at::Tensor> frames;
+  for (size_t i = 0; i < recording.actions.size(); ++i) {
+    frames.push_back(step(state, recording.actions[i]));
+    const uint64_t got = hash_of_frames(frames.back()), expected = i < recording.hashes.size() ? recording.hashes[i] : 0;
+    if (got == expected) continue;
+    throw Error(ErrorKind::kArgument, {.place = "replay: frame " + std::to_string(i),
+                                       .what = "is not what was recorded",
+                                       .expected = hexadecimal(expected),
+                                       .got = hexadecimal(got),
+                                       .hint = "recordings repeat to the byte on the same build and kind of processor"});
+  }
+  return frames;
+}
+
+uint64_t hash_of_frames(const at::Tensor& frames) {
+  const at::Tensor whole = frames.contiguous();
+  ContentHash hash;
+  for (const int64_t size : whole.sizes()) hash.add(&size, sizeof size);
+  hash.add(whole.const_data_ptr(), whole.nbytes());
+  return hash.value();
+}
+
+void Recording::add(const std::vector<double>& action, const at::Tensor& frames) {
+  actions.push_back(action);
+  hashes.push_back(hash_of_frames(frames));
+}
+
+std::string Recording::to_bytes() const {
+  ByteWriter out(kRecordingKind, kRecordingVersion);
+  out.text(start);
+  out.number(static_cast<uint32_t>(actions.size()));
+  for (size_t i = 0; i < actions.size(); ++i) {
+    out.number(static_cast<uint32_t>(actions[i].size()));
+    for (const double number : actions[i]) out.number(number);
+    out.number(i < hashes.size() ? hashes[i] : uint64_t{0});
+  }
+  return std::move(out).sealed();
+}
+
+Recording Recording::from_bytes(std::string_view bytes) {
+  ByteReader in(bytes, kRecordingKind, kRecordingVersion, "recording");
+  Recording recording;
+  recording.start = in.text();
+  for (uint32_t steps = in.count(sizeof(uint32_t) + sizeof(uint64_t)); steps > 0; --steps) {
+    std::vector<double> action(in.count(sizeof(double)));
+    for (double& number : action) number = in.number<double>();
+    recording.actions.push_back(std::move(action));
+    recording.hashes.push_back(in.number<uint64_t>());
+  }
+  in.end();
+  return recording;
 }
 
 }  // namespace orrery

@@ -3,6 +3,7 @@
 #include <memory>
 #include <nlohmann/json.hpp>
 
+#include "orrery/action_space.h"
 #include "orrery/load.h"
 #include "program.h"
 
@@ -49,14 +50,49 @@ void print_table(const orrery::ModelDescription& model, const std::vector<orrery
   }
 }
 
+nlohmann::ordered_json to_json(const orrery::ActionSpace& space) {
+  return {{"name", space.name},
+          {"type", space.discrete ? "discrete" : "continuous"},
+          {"width", space.width},
+          {"rows_per_step", space.rows_per_step},
+          {"names", space.names},
+          {"low", space.low},
+          {"high", space.high},
+          {"units", space.units},
+          {"normalisation", space.normalisation},
+          {"rate_hz", space.rate_hz},
+          {"named", space.named},
+          {"keys", space.keys}};
+}
+
+void print_actions(const orrery::ActionSpace& space) {
+  std::printf("\nactions: %s, %lld number%s a row, %g steps a second; %s\n", space.discrete ? "discrete" : "continuous",
+              static_cast<long long>(space.width), space.width == 1 ? "" : "s", space.rate_hz, space.units.c_str());
+  for (size_t i = 0; i < space.low.size(); ++i)
+    std::printf("  %-20s %g … %g\n", i < space.names.size() ? space.names[i].c_str() : "", space.low[i], space.high[i]);
+  for (const auto& [name, row] : space.named) {
+    std::printf("  '%s' is", name.c_str());
+    for (const double number : row) std::printf(" %g", number);
+    for (const auto& [key, meant] : space.keys)
+      if (meant == name) std::printf("  [%s]", key.c_str());
+    std::printf("\n");
+  }
+}
+
 void run(const Options& options) {
   const orrery::ModelDescription model = orrery::describe_model(options.path, work());
   std::vector<orrery::ComponentReport> reports;
   for (const auto& component : model.components) reports.push_back(orrery::inspect_component(component));
-  if (!options.json) return print_table(model, reports);
+  const auto actions = orrery::describe_action_space(model);
+  if (!options.json) {
+    print_table(model, reports);
+    if (actions) print_actions(*actions);
+    return;
+  }
   nlohmann::ordered_json json = {
       {"path", options.path}, {"kind", model.kind}, {"components", nlohmann::ordered_json::array()}};
   for (const auto& report : reports) json["components"].push_back(to_json(report));
+  if (actions) json["actions"] = to_json(*actions);
   std::printf("%s\n", json.dump(2, ' ', false, nlohmann::ordered_json::error_handler_t::replace).c_str());
 }
 

@@ -41,6 +41,7 @@ int main(int argc, char** argv) {
   program::add_reconstruct(app);
   program::add_generate(app);
   program::add_rollout(app);
+  program::add_play(app);
   program::add_eval(app);
   program::add_bench(app);
   program::add_pull(app);

@@ -59,6 +59,7 @@ void add_encode(CLI::App& app);
 void add_eval(CLI::App& app);
 void add_generate(CLI::App& app);
 void add_inspect(CLI::App& app);
+void add_play(CLI::App& app);
 void add_pull(CLI::App& app);
 void add_reconstruct(CLI::App& app);
 void add_rollout(CLI::App& app);

@@ -1,10 +1,14 @@
 // orrery rollout: an interactive world driven by a recorded action sequence, one step at a time.
-#include <ATen/ops/stack.h>
+#include <ATen/ops/cat.h>
+#include <unistd.h>
 
 #include <algorithm>
 #include <fstream>
+#include <iterator>
 #include <memory>
 #include <nlohmann/json.hpp>
+#include <numeric>
+#include <optional>
 
 #include "orrery/arrays.h"
 #include "orrery/error.h"
@@ -20,8 +24,8 @@ namespace fs = std::filesystem;
 
 struct Options {
   ModelOptions model;
-  fs::path image, video, actions, noise, beside, output;
-  int64_t num_frames = 0;
+  fs::path image, video, actions, noise, beside, record, replay, output;
+  int64_t num_frames = 0, scale = 1;
   uint64_t seed = 0;
   bool json = false;
 };
@@ -48,13 +52,17 @@ Rows read_actions(const fs::path& path, const orrery::World& world) {
   std::ifstream file(path);
   const auto json = nlohmann::json::parse(file, nullptr, /*allow_exceptions=*/false);
   if (!json.is_array())
-    throw orrery::Error(orrery::ErrorKind::kArgument,
-                        {.place = path.string(), .what = "holds no actions", .expected = "a .npy, a .safetensors, or a JSON array of rows"});
+    throw orrery::Error(
+        orrery::ErrorKind::kArgument,
+        {.place = path.string(), .what = "holds no actions", .expected = "a .npy, a .safetensors, or a JSON array of rows"});
   Rows out;
   for (const auto& row : json) {
-    if (row.is_string()) out.push_back(world.encode_action(row.get<std::string>()));
-    else if (row.is_number()) out.push_back({row.get<double>()});
-    else out.push_back(row.get<std::vector<double>>());
+    if (row.is_string())
+      out.push_back(world.encode_action(row.get<std::string>()));
+    else if (row.is_number())
+      out.push_back({row.get<double>()});
+    else
+      out.push_back(row.get<std::vector<double>>());
   }
   return out;
 }
@@ -65,55 +73,129 @@ double percentile(std::vector<double> values, double share) {
   return values[std::min(values.size() - 1, static_cast<size_t>(share * static_cast<double>(values.size())))];
 }
 
+// Memory of this process that lies in RAM.
+int64_t resident_bytes() {
+  std::ifstream file("/proc/self/statm");
+  int64_t all = 0, resident = 0;
+  file >> all >> resident;
+  return resident * sysconf(_SC_PAGESIZE);
+}
+
+// Where the frames go: a video as they come, so that a long drive takes no more memory than a short one; or one tensor at
+// the end.
+class Output {
+ public:
+  Output(const Options& options, const orrery::World& world) : options_(options) {
+    const double fps = world.action_space().rate_hz > 0 ? world.action_space().rate_hz : 10;
+    if (options.output.extension() != ".safetensors") writer_.emplace(options.output, orrery::WriteOptions{.fps = fps});
+    if (!options.beside.empty())
+      real_.emplace(options.beside, orrery::ReadOptions{.size = {.height = world.height(), .width = world.width()}});
+  }
+
+  // frames float [T,3,H,W]
+  void add(const at::Tensor& frames) {
+    const at::Tensor video = frames.transpose(0, 1).unsqueeze(0);  // [1,3,T,H,W]
+    if (!writer_) return kept_.push_back(video);
+    orrery::Video shown = orrery::to_video(video, 0);
+    if (real_) {
+      const at::Tensor beside = real_->read(shown.num_frames());
+      if (!beside.defined() || beside.size(0) != shown.num_frames())
+        throw orrery::Error(orrery::ErrorKind::kMedia,
+                            {.place = options_.beside.string(), .what = "has fewer frames than are imagined"});
+      shown = orrery::side_by_side({beside, 0}, shown);
+    }
+    if (options_.scale > 1)
+      shown = orrery::resize(shown, {.height = options_.scale * shown.height(), .width = options_.scale * shown.width()});
+    writer_->write(shown.frames);
+  }
+
+  void finish() {
+    if (writer_) return writer_->finish();
+    orrery::save_safetensors(options_.output, {{"video", at::cat(kept_, 2)}});
+  }
+
+ private:
+  const Options& options_;
+  std::optional<orrery::VideoWriter> writer_;
+  std::optional<orrery::VideoReader> real_;
+  std::vector<at::Tensor> kept_;
+};
+
+orrery::Recording read_recording(const fs::path& path) {
+  std::ifstream file(path, std::ios::binary);
+  if (!file) throw orrery::Error(orrery::ErrorKind::kArgument, {.place = path.string(), .what = "cannot be read"});
+  return orrery::Recording::from_bytes(std::string(std::istreambuf_iterator<char>(file), {}));
+}
+
+void replay(const Options& options, const orrery::World& world) {
+  const orrery::Recording recording = read_recording(options.replay);
+  Output output(options, world);
+  for (const at::Tensor& frames : world.replay(recording)) output.add(frames);
+  output.finish();
+  std::printf("%zu steps, each the same to the byte as recorded\n", recording.actions.size());
+}
+
 void run(const Options& options) {
   require_writable(options.output);
   const auto world = orrery::World::from_pretrained(options.model.path, options.model.load());
+  if (!options.replay.empty()) return replay(options, *world);
   const Rows actions = read_actions(options.actions, *world);
-  const int64_t frames = options.num_frames > 0 ? options.num_frames : static_cast<int64_t>(actions.size());
-  if (frames > static_cast<int64_t>(actions.size()))
+  const int64_t rows = options.num_frames > 0 ? options.num_frames : static_cast<int64_t>(actions.size());
+  if (rows > static_cast<int64_t>(actions.size()))
     throw orrery::Error(orrery::ErrorKind::kArgument, {.place = options.actions.string(),
                                                        .what = "holds too few actions",
-                                                       .expected = std::to_string(frames) + " rows",
+                                                       .expected = std::to_string(rows) + " rows",
                                                        .got = std::to_string(actions.size())});
+  const int64_t rows_per_step = world->action_space().rows_per_step;
   at::Tensor noise;
-  if (!options.noise.empty()) noise = orrery::require_input(orrery::load_safetensors(options.noise), "noise", options.noise.string());
+  if (!options.noise.empty())
+    noise = orrery::require_input(orrery::load_safetensors(options.noise), "noise", options.noise.string());
 
-  orrery::State state = world->begin(orrery::read_video(options.image.empty() ? options.video : options.image), options.seed);
-  std::vector<at::Tensor> imagined;
+  orrery::State state =
+      world->begin(orrery::read_video(options.image.empty() ? options.video : options.image), options.seed);
+  state.history_limit = 0;
+  orrery::Recording recording;
+  if (!options.record.empty()) recording.start = state.save();
+  Output output(options, *world);
   std::vector<double> step_ms;
+  step_ms.reserve(static_cast<size_t>(rows));
+  int64_t frames = 0, early_bytes = 0;
   const orrery::WorkOptions watch = work();
-  const Stopwatch whole;
-  for (int64_t i = 0; i < frames; ++i) {
+  for (int64_t row = 0, step = 0; row < rows; ++step) {
     watch.cancel.check("rollout");
+    std::vector<double> action;
+    const int64_t first = row;
+    for (; row < std::min(rows, first + rows_per_step); ++row) {
+      world->action_space().check(actions[row], options.actions.string() + ": row " + std::to_string(row) + ": action");
+      action.insert(action.end(), actions[row].begin(), actions[row].end());
+    }
     const Stopwatch one;
-    try {
-      imagined.push_back(world->step(state, actions[i], noise.defined() ? noise[i] : at::Tensor()));
-    } catch (const orrery::Error& error) {
-      orrery::ErrorDetail detail = error.detail();
-      detail.place = options.actions.string() + ": row " + std::to_string(i) + ": " + detail.place;
-      throw orrery::Error(error.kind(), detail);
-    }
+    const at::Tensor imagined = world->step(state, action, noise.defined() ? noise[step] : at::Tensor());
     step_ms.push_back(1000 * one.seconds());
-    if (watch.on_progress) watch.on_progress({"rollout", i + 1, frames, whole.seconds() / static_cast<double>(i + 1) * static_cast<double>(frames - i - 1)});
+    frames += imagined.size(0);
+    if (!options.record.empty()) recording.add(action, imagined);
+    output.add(imagined);
+    if (step == 99) early_bytes = resident_bytes();
+    if (watch.on_progress)
+      watch.on_progress({"rollout", row, rows, step_ms.back() / 1000 * static_cast<double>(rows - row)});
   }
-  const double rate = static_cast<double>(frames) / whole.seconds();
-  const double fps = world->action_space().rate_hz > 0 ? world->action_space().rate_hz : 10;
-  const at::Tensor video = at::stack(imagined, 2);  // [1,3,T,H,W]
-  if (options.output.extension() == ".safetensors") {
-    orrery::save_safetensors(options.output, {{"video", video}});
-  } else {
-    orrery::Video future = orrery::to_video(video, fps);
-    if (!options.beside.empty()) {
-      const orrery::Video real = orrery::read_video(options.beside, {.num_frames = frames, .size = {.height = world->height(), .width = world->width()}});
-      future = orrery::side_by_side(real, future);
-    }
-    orrery::write_video(options.output, future);
-  }
+  output.finish();
+  if (!options.record.empty()) std::ofstream(options.record, std::ios::binary) << recording.to_bytes();
+
+  const double rate = 1000 * static_cast<double>(frames) / std::accumulate(step_ms.begin(), step_ms.end(), 0.0);
   const double p50 = percentile(step_ms, 0.5), p95 = percentile(step_ms, 0.95), p99 = percentile(step_ms, 0.99);
-  if (options.json)
-    std::puts(nlohmann::json({{"frames_per_second", rate}, {"step_ms", {{"p50", p50}, {"p95", p95}, {"p99", p99}}}, {"state_bytes", state.bytes()}}).dump().c_str());
-  else
-    std::printf("%lld frames, %.1f a second; a step takes %.1f ms (p50), %.1f ms (p95), %.1f ms (p99)\n", static_cast<long long>(frames), rate, p50, p95, p99);
+  if (options.json) {
+    nlohmann::json json = {{"frames", frames},
+                           {"frames_per_second", rate},
+                           {"step_ms", {{"p50", p50}, {"p95", p95}, {"p99", p99}}},
+                           {"state_bytes", state.bytes()},
+                           {"resident_bytes", resident_bytes()}};
+    if (early_bytes > 0) json["resident_bytes_after_100_steps"] = early_bytes;
+    std::puts(json.dump().c_str());
+  } else {
+    std::printf("%lld frames, %.1f a second; a step takes %.1f ms (p50), %.1f ms (p95), %.1f ms (p99); the state has %s\n",
+                static_cast<long long>(frames), rate, p50, p95, p99, human_bytes(state.bytes()).c_str());
+  }
 }
 
 }  // namespace
@@ -125,15 +207,27 @@ void add_rollout(CLI::App& app) {
   CLI::Option_group* start = command->add_option_group("start", "What the world looks like at first");
   start->add_option("-i,--image", options->image, "Picture");
   start->add_option("--video", options->video, "Video, observed frame by frame");
+  start->add_option("--replay", options->replay,
+                    "What --record wrote: imagined again, every frame checked against its hash");
   start->require_option(1);
-  command->add_option("--actions", options->actions, ".npy, .json (rows, numbers or names) or .safetensors with `actions` [T,A]")->required();
-  command->add_option("--num-frames", options->num_frames, "Steps; as many as there are actions if not given")->check(CLI::PositiveNumber);
+  command->add_option("--actions", options->actions,
+                      ".npy, .json (rows, numbers or names) or .safetensors with `actions` [T,A]");
+  command->add_option("--num-frames", options->num_frames, "Steps; as many as there are actions if not given")
+      ->check(CLI::PositiveNumber);
   command->add_option("-s,--seed", options->seed, "Seed of the noise");
-  command->add_option("--noise", options->noise, "Safetensors file with `noise` [T,C,h,w], in place of the random generator");
+  command->add_option("--noise", options->noise,
+                      "Safetensors file with `noise` [T,C,h,w], in place of the random generator");
   command->add_option("--beside", options->beside, "A real video to show beside the imagined one");
+  command->add_option("--scale", options->scale, "Enlarge pictures so many times")->check(CLI::Range(1, 16));
+  command->add_option("--record", options->record,
+                      "Write what --replay reads: the state at the beginning, the actions, a hash of each frame");
   command->add_flag("--json", options->json, "Print the speed as JSON");
-  command->add_option("-o,--output", options->output, "MP4, MKV, WebM, GIF, folder, %05d.png pattern, or .safetensors")->required();
-  command->final_callback([=] { run(*options); });
+  command->add_option("-o,--output", options->output, "MP4, MKV, WebM, GIF, folder, %05d.png pattern, or .safetensors")
+      ->required();
+  command->final_callback([=] {
+    if (options->actions.empty() && options->replay.empty()) throw CLI::RequiredError("--actions");
+    run(*options);
+  });
 }
 
 }  // namespace program

@@ -3,55 +3,51 @@
 #include <ATen/core/Tensor.h>
 
 #include <cstdint>
-#include <map>
 #include <memory>
+#include <span>
 #include <string>
+#include <string_view>
 #include <vector>
 
+#include "orrery/action_space.h"
+#include "orrery/conditions.h"
 #include "orrery/export.h"
 #include "orrery/load.h"
+#include "orrery/state.h"
 #include "orrery/video.h"
 
 namespace orrery {
 
-/// What a world's actions are: one row of `width` numbers a step, in the simulator's own units.
-struct ActionSpace {
-  std::string name;                                ///< of the world
-  bool discrete = false;                           ///< a row is one index
-  int64_t width = 1;                               ///< A, numbers in a row
-  std::vector<std::string> names;                  ///< of the numbers
-  std::vector<double> low, high;                   ///< range of each number
-  std::string units;                               ///< for people
-  double rate_hz = 0;                              ///< steps a second of the simulator
-  std::map<std::string, std::vector<double>> named;  ///< rows that have a name ("move forward", "left")
+/// What a world is begun with beside pictures; a world rejects what it cannot use.
+struct WorldPrompt {
+  std::string text;       ///< for worlds with a text encoder
+  Conditions conditions;  ///< or embeddings, camera, …, by meaning
 };
 
-/// One world being imagined: the only thing that changes. Move-only; fork() copies it in constant time, since tensors are shared
-/// and never written in place. One thread at a time.
-class ORRERY_API State {
- public:
-  State() = default;
-  State(State&&) = default;
-  State& operator=(State&&) = default;
+/// What happened, enough to imagine it again to the byte: where it began, what was done, and a hash of what was seen.
+struct ORRERY_API Recording {
+  std::string start;                         ///< State::save() before the first action; holds the seed and the model's hash
+  std::vector<std::vector<double>> actions;  ///< one for each step
+  std::vector<uint64_t> hashes;              ///< hash_of_frames() of each step
 
-  /// A second world that goes on from here.
-  State fork() const;
-  /// Bytes of the tensors it holds.
-  int64_t bytes() const;
-
-  std::vector<at::Tensor> caches;  ///< keys and values of past frames, by layer
-  at::Tensor last;                 ///< the latent of the newest frame
-  int64_t frame = 0;               ///< frames observed or imagined so far; also the noise counter
-  uint64_t seed = 0;               ///< of the noise
-
- private:
-  State(const State&) = default;
+  /// Adds a step that was taken.
+  void add(const std::vector<double>& action, const at::Tensor& frames);
+  /// The recording as bytes, checked like a state's. from_bytes() throws Error(kArgument) on anything else.
+  std::string to_bytes() const;
+  static Recording from_bytes(std::string_view bytes);  ///< see to_bytes()
 };
 
-/// An interactive world, loaded: const, shareable between threads.
+/// A 64-bit hash of frames as they came out of step(), bit for bit.
+ORRERY_API uint64_t hash_of_frames(const at::Tensor& frames);
+
+/// An interactive world, loaded: const, shareable between threads. A model implements the protected part; what is public
+/// checks its arguments, keeps the past and lets nothing but Error out. A step that throws leaves its state as it was.
 class ORRERY_API World {
  public:
   virtual ~World();
+  World(const World&) = delete;
+  World& operator=(const World&) = delete;
+
   /// Loads a world's folder (model_index.json). Throws Error(kUnsupported) for a pipeline that is no interactive world.
   static std::unique_ptr<World> from_pretrained(const std::string& path, const LoadOptions& options = {});
 
@@ -60,15 +56,40 @@ class ORRERY_API World {
   /// Height and width of imagined frames, in pixels.
   virtual int64_t height() const = 0;
   virtual int64_t width() const = 0;  ///< see height()
+  /// A hash of all configurations and weights, computed when first asked for.
+  uint64_t hash() const;
 
   /// A world at rest in front of this picture (one frame), or in the middle of these (several); any size.
-  virtual State begin(const Video& observed, uint64_t seed = 0) const = 0;
-  /// Imagines the frame after `action` (A numbers in the simulator's units) and returns it, float [1,3,H,W] in [-1,1].
-  /// `noise` float [C,h,w] replaces the generator. Throws Error(kArgument) on a row of another width, with NaN, or out of range.
-  virtual at::Tensor step(State& state, const std::vector<double>& action, const at::Tensor& noise = {}) const = 0;
+  State begin(const Video& observed, uint64_t seed = 0, const WorldPrompt& prompt = {}) const;
+  /// Imagines what follows `action` (see ActionSpace::check) and returns the new frames, float [T,3,H,W] in [-1,1]; T is 1
+  /// but for models that imagine blocks. `noise` float [C,h,w] ([t,C,h,w] for a block) replaces the generator. Throws
+  /// Error(kArgument) on an action that does not fit, a closed state, or one of another model.
+  at::Tensor step(State& state, const std::vector<double>& action, const at::Tensor& noise = {}) const;
+  /// Several worlds as one batch, each as it would go alone. An error names the row, and no state has moved.
+  std::vector<at::Tensor> step(std::span<State> states, std::span<const std::vector<double>> actions) const;
 
-  /// The row that a named action means. Throws Error(kArgument) listing the known names.
-  std::vector<double> encode_action(const std::string& name) const;
+  /// A state from State::save(). Throws Error(kArgument) on damage, another version, or another model's state.
+  State restore(std::string_view bytes) const;
+  /// Imagines a recording again. Throws Error(kArgument) naming the first frame that differs.
+  std::vector<at::Tensor> replay(const Recording& recording) const;
+
+  /// See ActionSpace::encode.
+  std::vector<double> encode_action(const std::string& name) const { return action_space().encode(name); }
+
+ protected:
+  World();
+  /// A new state; `observed` has at least one frame.
+  virtual State observe(const Video& observed, uint64_t seed, const WorldPrompt& prompt) const = 0;
+  /// Throws Error(kArgument) unless a restored state's tensors are such as this model makes: bytes come from strangers.
+  virtual void verify(const State& state) const = 0;
+  /// Advances a state by an action that was checked; what it throws may leave the state in any condition.
+  virtual at::Tensor imagine(State& state, const std::vector<double>& action, const at::Tensor& noise) const = 0;
+  /// The same for several, one after the other unless a model can do better.
+  virtual std::vector<at::Tensor> imagine_all(std::span<State> states, std::span<const std::vector<double>> actions) const;
+
+ private:
+  void check(const State& state) const;
+  std::shared_ptr<const ModelIdentity> identity_;
 };
 
 }  // namespace orrery

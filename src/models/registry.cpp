@@ -79,7 +79,7 @@ const std::vector<PipelineEntry>& pipeline_entries() {
 }
 
 const std::vector<WorldEntry>& world_entries() {
-  static const std::vector<WorldEntry> table = {{"OrreryWorldPipeline", build_orrery_world}};
+  static const std::vector<WorldEntry> table = {{"OrreryWorldPipeline", build_orrery_world, orrery_world_actions}};
   return table;
 }
 

@@ -38,6 +38,7 @@ struct PipelineEntry {
 struct WorldEntry {
   const char* class_name;
   std::unique_ptr<World> (*build)(const ModelDescription& model, const LoadOptions& options);
+  ActionSpace (*action_space)(const ModelDescription& model);  ///< without loading weights
 };
 
 /// Recognises a checkpoint without a config by its tensors; returns its config with `_class_name`, or nothing.

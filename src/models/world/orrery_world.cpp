@@ -1,7 +1,6 @@
 #include "models/world/orrery_world.h"
 
 #include <ATen/ATen.h>
-#include <c10/core/InferenceMode.h>
 
 #include <cmath>
 #include <numbers>
@@ -38,39 +37,21 @@ at::Tensor observation(const at::Tensor& picture, int64_t size) {
   return (small.round().clamp(0, 255) / 127.5 - 1).view({1, 3, 1, size, size});
 }
 
-ActionSpace read_action_space(const Config& config) {
-  ActionSpace space;
-  space.name = config.get<std::string>("name", "");
-  space.discrete = config.require<std::string>("type") == "discrete";
-  space.width = config.get<int64_t>("width", 1);
-  space.names = config.get<std::vector<std::string>>("names", {});
-  space.units = config.get<std::string>("units", "");
-  space.rate_hz = config.get<double>("rate_hz", 0);
-  const Config encoding = config.object("encoding"), named = config.object("named");
-  if (space.discrete) {
-    space.low = {0};
-    space.high = {static_cast<double>(encoding.require<int64_t>("count") - 1)};
-  } else {
-    space.low = encoding.require<std::vector<double>>("low");
-    space.high = encoding.require<std::vector<double>>("high");
-  }
-  for (const std::string& name : named.keys()) space.named[name] = named.require<std::vector<double>>(name);
-  return space;
-}
-
 class OrreryWorld final : public World {
  public:
   OrreryWorld(const ModelDescription& model, const LoadOptions& options)
-      : action_space_(read_action_space(Config::load(model.path / "action_space.json"))),
+      : action_space_(orrery_world_actions(model)),
         frequencies_(Config::load(model.path / "action_space.json").object("encoding").get<int64_t>("frequencies", 0)) {
     Config scheduler;
     for (const ComponentDescription& part : model.components) {
       if (part.name == "scheduler") scheduler = part.config;
       if (part.name == "vae") tokenizer_.reset(dynamic_cast<OrreryTokenizer*>(load_component(part, options).release()));
-      if (part.name == "transformer") transformer_.reset(dynamic_cast<OrreryWorldTransformer*>(load_component(part, options).release()));
+      if (part.name == "transformer")
+        transformer_.reset(dynamic_cast<OrreryWorldTransformer*>(load_component(part, options).release()));
     }
     if (!tokenizer_ || !transformer_)
-      throw Error(ErrorKind::kConfig, {.place = model.path.string(), .what = "lacks a tokenizer or a transformer of this family"});
+      throw Error(ErrorKind::kConfig,
+                  {.place = model.path.string(), .what = "lacks a tokenizer or a transformer of this family"});
     context_level_ = scheduler.get<double>("context_level", 0.1);
     start_frames_ = scheduler.get<int64_t>("start_frames", 4);
     const auto steps = scheduler.get<int64_t>("num_inference_steps", 4);
@@ -85,25 +66,25 @@ class OrreryWorld final : public World {
   int64_t height() const override { return tokenizer_->sample_size(); }
   int64_t width() const override { return tokenizer_->sample_size(); }
 
-  State begin(const Video& observed, uint64_t seed) const override {
-    const c10::InferenceMode inference;
-    if (observed.num_frames() < 1)
-      throw Error(ErrorKind::kArgument, {.place = "observation", .what = "has no frame", .expected = "at least one picture"});
+  State observe(const Video& observed, uint64_t seed, const WorldPrompt& prompt) const override {
+    const Conditions& given = prompt.conditions;
+    if (!prompt.text.empty() || given.text.defined() || given.image.defined() || given.camera.defined() ||
+        !given.controls.empty())
+      throw Error(ErrorKind::kArgument,
+                  {.place = "prompt", .what = "cannot be used by this world", .expected = "a picture alone"});
     State state;
     state.seed = seed;
-    const int64_t given = observed.num_frames(), repeats = given == 1 ? start_frames_ : 1;
-    for (int64_t i = 0; i < given; ++i) {
+    const int64_t count = observed.num_frames(), repeats = count == 1 ? start_frames_ : 1;
+    for (int64_t i = 0; i < count; ++i) {
       const at::Tensor sample = observation(observed.frames[i], tokenizer_->sample_size());
-      const at::Tensor latent = tokenizer_->normalization().apply(tokenizer_->encode(sample).latent).transpose(1, 2);  // [1,1,C,h,w]
-      for (int64_t k = 0; k < repeats; ++k) observe(state, latent, unknown_action());
+      const at::Tensor latent =
+          tokenizer_->normalization().apply(tokenizer_->encode(sample).latent).transpose(1, 2);  // [1,1,C,h,w]
+      for (int64_t k = 0; k < repeats; ++k) append(state, latent, unknown_action());
     }
     return state;
   }
 
-  at::Tensor step(State& state, const std::vector<double>& action, const at::Tensor& noise) const override {
-    const c10::InferenceMode inference;
-    if (!state.last.defined())
-      throw Error(ErrorKind::kArgument, {.place = "state", .what = "was not begun by this world", .hint = "call begin() first"});
+  at::Tensor imagine(State& state, const std::vector<double>& action, const at::Tensor& noise) const override {
     const at::Tensor features = encode(action);
     at::Tensor x = (noise.defined() ? noise.to(at::kFloat)
                                     : normal_noise(state.last.sizes(), state.seed, static_cast<uint32_t>(state.frame)))
@@ -112,7 +93,7 @@ class OrreryWorld final : public World {
       const at::Tensor clean = pass(state, x, levels_[i], features, nullptr);
       x = at::lerp(clean, x, levels_[i + 1] / levels_[i]);
     }
-    observe(state, x, features);
+    append(state, x, features);
     const at::Tensor latent = tokenizer_->normalization().undo(x.transpose(1, 2));  // [1,C,1,h,w]
     CodecCache none;
     return tokenizer_->decode_chunk(latent, none, /*last=*/true).squeeze(2).clamp(-1, 1);
@@ -123,7 +104,6 @@ class OrreryWorld final : public World {
 
   // A row in the simulator's units as features [1,1,F]; the last one says that the action is known.
   at::Tensor encode(const std::vector<double>& action) const {
-    check(action);
     std::vector<float> features;
     if (action_space_.discrete) {
       features.assign(static_cast<size_t>(action_space_.high[0]) + 1, 0);
@@ -132,53 +112,52 @@ class OrreryWorld final : public World {
       for (size_t a = 0; a < action.size(); ++a) {
         const double u = 2 * (action[a] - action_space_.low[a]) / (action_space_.high[a] - action_space_.low[a]) - 1;
         features.push_back(static_cast<float>(u));
-        for (int64_t j = 0; j < frequencies_; ++j) features.push_back(static_cast<float>(std::sin(std::numbers::pi * std::ldexp(u, static_cast<int>(j)))));
-        for (int64_t j = 0; j < frequencies_; ++j) features.push_back(static_cast<float>(std::cos(std::numbers::pi * std::ldexp(u, static_cast<int>(j)))));
+        for (int64_t j = 0; j < frequencies_; ++j)
+          features.push_back(static_cast<float>(std::sin(std::numbers::pi * std::ldexp(u, static_cast<int>(j)))));
+        for (int64_t j = 0; j < frequencies_; ++j)
+          features.push_back(static_cast<float>(std::cos(std::numbers::pi * std::ldexp(u, static_cast<int>(j)))));
       }
     }
     features.push_back(1);
     return at::tensor(features, at::kFloat).view({1, 1, -1});
   }
 
-  void check(const std::vector<double>& action) const {
-    if (static_cast<int64_t>(action.size()) != action_space_.width)
-      throw Error(ErrorKind::kArgument, {.place = "action",
-                                         .what = "has the wrong width",
-                                         .expected = std::to_string(action_space_.width) + " numbers",
-                                         .got = std::to_string(action.size())});
-    for (size_t a = 0; a < action.size(); ++a) {
-      const bool whole = !action_space_.discrete || action[a] == std::floor(action[a]);
-      if (std::isfinite(action[a]) && whole && action[a] >= action_space_.low[a] && action[a] <= action_space_.high[a]) continue;
-      throw Error(ErrorKind::kArgument,
-                  {.place = "action[" + std::to_string(a) + "]",
-                   .what = "is out of range",
-                   .expected = std::to_string(action_space_.low[a]) + " … " + std::to_string(action_space_.high[a]) +
-                               (action_space_.discrete ? ", a whole number" : ""),
-                   .got = std::to_string(action[a])});
-    }
-  }
-
   // One look of the network at frame `state.frame`, x [1,1,C,h,w].
   at::Tensor pass(const State& state, const at::Tensor& x, double level, const at::Tensor& features, TimeKeys* keys) const {
     const at::Tensor previous = state.last.defined() ? state.last : at::zeros_like(x);
-    const TimeKeys& past = state.caches;
-    return transformer_->forward(
-        x, previous, {.condition = transformer_->condition(at::full({1, 1}, level, at::kFloat), features), .first_frame = state.frame, .past = &past},
-        keys);
+    TimeKeys past;
+    if (!state.caches.empty()) past = at::cat(state.caches, 4).unbind(0);
+    return transformer_->forward(x, previous,
+                                 {.condition = transformer_->condition(at::full({1, 1}, level, at::kFloat), features),
+                                  .first_frame = state.frame,
+                                  .past = &past},
+                                 keys);
   }
 
-  // Puts a frame into the cache, which keeps window − 1 of them.
-  void observe(State& state, const at::Tensor& x, const at::Tensor& features) const {
+  // Puts a frame into the cache, which keeps the pages of the last window − 1.
+  void append(State& state, const at::Tensor& x, const at::Tensor& features) const {
     TimeKeys keys;
     pass(state, x, context_level_, features, &keys);
-    for (size_t i = 0; i < keys.size(); ++i) {
-      if (!state.caches.empty()) keys[i] = at::cat({state.caches[i], keys[i]}, 3);
-      const int64_t excess = keys[i].size(3) - (transformer_->window() - 1);
-      if (excess > 0) keys[i] = keys[i].narrow(3, excess, transformer_->window() - 1).contiguous();
-    }
-    state.caches = std::move(keys);
+    state.caches.push_back(at::stack(keys));  // [layers,2,S,heads,1,head_dim]
+    if (static_cast<int64_t>(state.caches.size()) >= transformer_->window()) state.caches.erase(state.caches.begin());
     state.last = x;
     ++state.frame;
+  }
+
+  void verify(const State& state) const override {
+    const std::vector<int64_t> page = transformer_->page_sizes(), latent = tokenizer_latent();
+    bool right = state.frame >= 0 && state.context.empty() && state.last.defined() && state.last.sizes() == latent &&
+                 state.last.scalar_type() == at::kFloat &&
+                 static_cast<int64_t>(state.caches.size()) < transformer_->window();
+    for (const at::Tensor& cache : state.caches)
+      right = right && cache.defined() && cache.sizes() == page && cache.scalar_type() == at::kFloat;
+    if (!right)
+      throw Error(ErrorKind::kArgument, {.place = "state", .what = "holds tensors of other shapes than this world's"});
+  }
+
+  std::vector<int64_t> tokenizer_latent() const {
+    const int64_t side = tokenizer_->sample_size() / tokenizer_->spec().spatial_stride;
+    return {1, 1, tokenizer_->spec().latent_channels, side, side};
   }
 
   ActionSpace action_space_;
@@ -190,6 +169,10 @@ class OrreryWorld final : public World {
 };
 
 }  // namespace
+
+ActionSpace orrery_world_actions(const ModelDescription& model) {
+  return ActionSpace::read(Config::load(model.path / "action_space.json"));
+}
 
 std::unique_ptr<World> build_orrery_world(const ModelDescription& model, const LoadOptions& options) {
   return std::make_unique<OrreryWorld>(model, options);

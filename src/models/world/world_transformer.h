@@ -35,6 +35,10 @@ class OrreryWorldTransformer final : public Component {
   /// Noise levels [B,T] in 0…1 and action features [B,T,F] → [B,T,D]
   at::Tensor condition(const at::Tensor& levels, const at::Tensor& features) const;
 
+  /// What is kept of one frame: [layers,2,S,heads,1,head_dim]
+  std::vector<int64_t> page_sizes() const {
+    return {static_cast<int64_t>(blocks.size()), 2, position.size(0), heads_, 1, width_ / heads_};
+  }
   int64_t window() const { return window_; }
   int64_t action_features() const { return action_features_; }
 

@@ -1,0 +1,63 @@
+// The thread that advances every viewer's world at its own pace.
+#pragma once
+
+#include <atomic>
+#include <condition_variable>
+#include <deque>
+#include <map>
+#include <memory>
+#include <mutex>
+#include <string>
+#include <thread>
+
+#include "play/session.h"
+
+namespace program::play {
+
+/// Where a session's output goes. Called from the conductor's thread; none of it waits for the network.
+class Viewer {
+ public:
+  virtual ~Viewer() = default;
+  /// A picture, dropped when the viewer has not taken the one before the last.
+  virtual void show(std::string picture) = 0;
+  /// An answer in JSON.
+  virtual void tell(std::string text) = 0;
+  /// A state to keep.
+  virtual void hand_over(std::string bytes) = 0;
+};
+
+class Conductor {
+ public:
+  explicit Conductor(Setting setting);
+  ~Conductor();
+
+  /// A new world for this viewer; its number.
+  int64_t enter(std::shared_ptr<Viewer> viewer);
+  /// The viewer is gone, and its world with it.
+  void leave(int64_t number);
+  /// What a viewer sent. False when it sends faster than it is served.
+  bool deliver(int64_t number, std::string message, bool binary);
+
+ private:
+  struct Message {
+    std::string bytes;
+    bool binary = false;
+  };
+  struct Seat {
+    std::shared_ptr<Viewer> viewer;
+    std::unique_ptr<Session> session;  // touched by the conductor's thread only
+    std::deque<Message> inbox;
+  };
+  void run();
+  void serve(Seat& seat, std::deque<Message> messages);
+
+  const Setting setting_;
+  std::mutex mutex_;  // of what follows
+  std::condition_variable news_;
+  std::map<int64_t, std::shared_ptr<Seat>> seats_;
+  int64_t last_number_ = 0;
+  bool over_ = false;
+  std::thread thread_;
+};
+
+}  // namespace program::play

@@ -1,0 +1,111 @@
+#include "orrery/state.h"
+
+#include <ATen/ATen.h>
+
+#include <unordered_set>
+
+#include "byte_stream.h"
+#include "model_identity.h"
+#include "orrery/error.h"
+#include "state_format.h"
+
+namespace orrery {
+namespace {
+
+// Adds up the memory behind tensors, each piece once.
+class Memory {
+ public:
+  void add(const at::Tensor& tensor) {
+    if (!tensor.defined() || !seen_.insert(tensor.storage().unsafeGetStorageImpl()).second) return;
+    bytes_ += static_cast<int64_t>(tensor.storage().nbytes());
+  }
+  int64_t bytes() const { return bytes_; }
+
+ private:
+  std::unordered_set<const void*> seen_;
+  int64_t bytes_ = 0;
+};
+
+}  // namespace
+
+State State::fork() const {
+  return State(*this);
+}
+
+std::vector<State> State::fork(int64_t count) const {
+  std::vector<State> forks;
+  forks.reserve(static_cast<size_t>(std::max<int64_t>(count, 0)));
+  for (int64_t i = 0; i < count; ++i) forks.push_back(fork());
+  return forks;
+}
+
+void State::go_to(Moment moment) {
+  caches = std::move(moment.caches);
+  last = std::move(moment.last);
+  frame = moment.frame;
+}
+
+void State::remember(Moment moment) {
+  if (history_limit <= 0) return history_.clear();
+  history_.push_back(std::move(moment));
+  while (static_cast<int64_t>(history_.size()) > history_limit) history_.pop_front();
+}
+
+void State::rewind(int64_t steps) {
+  if (steps < 0 || steps > rewindable())
+    throw Error(ErrorKind::kArgument, {.place = "rewind",
+                                       .what = "goes beyond what this world remembers",
+                                       .expected = "0 … " + std::to_string(rewindable()) + " steps (it keeps the last " +
+                                                   std::to_string(history_limit) + ")",
+                                       .got = std::to_string(steps)});
+  if (steps == 0) return;
+  history_.resize(history_.size() - static_cast<size_t>(steps - 1));
+  go_to(std::move(history_.back()));
+  history_.pop_back();
+}
+
+void State::close() {
+  *this = State();
+  closed_ = true;
+}
+
+int64_t State::bytes() const {
+  Memory memory;
+  for (const at::Tensor& cache : caches) memory.add(cache);
+  for (const auto& [name, tensor] : context) memory.add(tensor);
+  memory.add(last);
+  return memory.bytes();
+}
+
+int64_t State::bytes_with_history() const {
+  Memory memory;
+  for (const at::Tensor& cache : caches) memory.add(cache);
+  for (const auto& [name, tensor] : context) memory.add(tensor);
+  memory.add(last);
+  for (const Moment& moment : history_) {
+    for (const at::Tensor& cache : moment.caches) memory.add(cache);
+    memory.add(moment.last);
+  }
+  return memory.bytes();
+}
+
+std::string State::save() const {
+  if (closed_ || !model_)
+    throw Error(ErrorKind::kArgument,
+                {.place = "state", .what = closed_ ? "is closed" : "was never begun", .hint = "call World::begin() first"});
+  ByteWriter out(kStateKind, kStateVersion);
+  out.number(model_->hash());
+  out.number(frame);
+  out.number(seed);
+  out.number(static_cast<uint32_t>(caches.size()));
+  for (const at::Tensor& cache : caches) out.tensor(cache);
+  out.tensor(last);
+  out.number(static_cast<uint32_t>(context.size()));
+  for (const auto& [name, tensor] : context) {
+    out.text(name);
+    out.tensor(tensor);
+  }
+  return std::move(out).sealed();
+}
+
+}  // namespace orrery
