@@ -13,6 +13,12 @@ namespace {
 
 using Rows = std::vector<std::vector<double>>;
 
+ResetOptions only(int64_t world) {
+  ResetOptions options;
+  options.only = {world};
+  return options;
+}
+
 class EnvironmentTest : public ::testing::Test {
  protected:
   std::shared_ptr<const World> world_ = World::from_pretrained(
@@ -52,21 +58,23 @@ TEST_F(EnvironmentTest, HooksGiveRewardEndAndInfo) {
 
 TEST_F(EnvironmentTest, OneOfSeveralMayBeginAgain) {
   Environment environment(world_, {.first = first_, .count = 3, .max_steps = 5});
-  EXPECT_THROW(environment.reset(1, {.only = {1}}), Error);  // the others never began
+  EXPECT_THROW(environment.reset(1, only(1)), Error);  // the others never began
   environment.reset(1);
   environment.step(Rows(3, {1, 2}));
-  environment.reset(8, {.only = {1}});
+  environment.reset(8, only(1));
   const Steps steps = environment.step(Rows(3, {1, 2}));
   EXPECT_EQ(steps.info[0].at("step"), 2);
   EXPECT_EQ(steps.info[1].at("step"), 1);
-  EXPECT_THROW(environment.reset(1, {.only = {3}}), Error);
+  EXPECT_THROW(environment.reset(1, only(3)), Error);
 }
 
 TEST_F(EnvironmentTest, WhatDoesNotFitIsAnError) {
   EXPECT_THROW(Environment(world_, {.count = 0}), Error);
   Environment environment(world_, {.count = 2});
   EXPECT_THROW(environment.reset(1), Error);  // no first picture
-  environment.reset(1, {.first = first_});
+  ResetOptions with_picture;
+  with_picture.first = first_;
+  environment.reset(1, with_picture);
   EXPECT_THROW(environment.step(Rows{{1, 2}}), Error);
   EXPECT_THROW(environment.step(Rows{{1, 2}, {1, std::nan("")}}), Error);
   EXPECT_NO_THROW(environment.step(Rows{{1, 2}, {1, 3}}));  // nothing moved before

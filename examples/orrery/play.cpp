@@ -93,6 +93,14 @@ void add_play(CLI::App& app) {
       ->add_option(
           "--listen", options->listen,
           "Address and port; port 0 takes any that is free. Elsewhere than on loopback the address printed bears a token")
+      ->check([](const std::string& text) {
+        try {
+          play::parse_place(text);
+          return std::string();
+        } catch (const orrery::Error& error) {
+          return std::string(error.what());
+        }
+      })
       ->capture_default_str();
   command->final_callback([=] { run(*options); });
 }

@@ -127,6 +127,15 @@ orrery::Recording read_recording(const fs::path& path) {
   return orrery::Recording::from_bytes(std::string(std::istreambuf_iterator<char>(file), {}));
 }
 
+void write_recording(const orrery::Recording& recording, const fs::path& path) {
+  const fs::path beside = path.string() + ".part";
+  std::ofstream file(beside, std::ios::binary);
+  file << recording.to_bytes();
+  file.close();
+  if (!file) throw orrery::Error(orrery::ErrorKind::kDevice, {.place = path.string(), .what = "cannot be written"});
+  fs::rename(beside, path);
+}
+
 void replay(const Options& options, const orrery::World& world) {
   const orrery::Recording recording = read_recording(options.replay);
   Output output(options, world);
@@ -180,7 +189,7 @@ void run(const Options& options) {
       watch.on_progress({"rollout", row, rows, step_ms.back() / 1000 * static_cast<double>(rows - row)});
   }
   output.finish();
-  if (!options.record.empty()) std::ofstream(options.record, std::ios::binary) << recording.to_bytes();
+  if (!options.record.empty()) write_recording(recording, options.record);
 
   const double rate = 1000 * static_cast<double>(frames) / std::accumulate(step_ms.begin(), step_ms.end(), 0.0);
   const double p50 = percentile(step_ms, 0.5), p95 = percentile(step_ms, 0.95), p99 = percentile(step_ms, 0.99);

@@ -11,7 +11,7 @@
 
 namespace orrery {
 
-struct ModelDescription;
+struct ModelDescription;  ///< orrery/load.h
 
 /// What a world's actions are: one row of `width` numbers a step, in the simulator's (or the data set's) own units.
 struct ORRERY_API ActionSpace {

@@ -45,8 +45,8 @@ struct EnvironmentOptions {
 
 /// What one reset changes.
 struct ResetOptions {
-  Video first;                ///< in place of EnvironmentOptions::first
-  std::vector<int64_t> only;  ///< the worlds to reset; empty: all
+  Video first = {};                ///< in place of EnvironmentOptions::first
+  std::vector<int64_t> only = {};  ///< the worlds to reset; empty: all
 };
 
 /// A world, or several, as agents know environments: reset, step, reward, terminated, truncated, info.
@@ -64,8 +64,8 @@ class ORRERY_API Environment {
   /// For a single world.
   Steps step(const std::vector<double>& action) { return step(std::vector<std::vector<double>>{action}); }
 
-  const World& world() const { return *world_; }
-  int64_t count() const { return options_.count; }
+  const World& world() const { return *world_; }    ///< what it plays in
+  int64_t count() const { return options_.count; }  ///< N
   /// The worlds themselves, to fork, save or rewind; their observations follow with the next step.
   std::vector<State>& states() { return states_; }
 

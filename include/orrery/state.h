@@ -13,7 +13,7 @@
 
 namespace orrery {
 
-class ModelIdentity;
+class ModelIdentity;  ///< of the world that began it; private to the library
 
 /// One world being imagined, as a value: the only thing that changes. Move-only, so that a copy is always a deliberate
 /// fork(). Its tensors are never written in place but replaced; forks and the past therefore share them, and a step costs

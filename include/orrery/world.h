@@ -77,7 +77,7 @@ class ORRERY_API World {
   std::vector<double> encode_action(const std::string& name) const { return action_space().encode(name); }
 
  protected:
-  World();
+  World();  ///< from_pretrained() gives it its identity
   /// A new state; `observed` has at least one frame.
   virtual State observe(const Video& observed, uint64_t seed, const WorldPrompt& prompt) const = 0;
   /// Throws Error(kArgument) unless a restored state's tensors are such as this model makes: bytes come from strangers.

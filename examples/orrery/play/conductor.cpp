@@ -93,8 +93,8 @@ void Conductor::serve(Seat& seat, std::deque<Message> messages) {
   for (Message& message : messages)
     attempt([&] {
       if (message.binary) return seat.viewer->tell(seat.session->receive(message.bytes).dump());
-      if (message.bytes == R"({"do":"save"})") return seat.viewer->hand_over("S" + seat.session->save());
       const nlohmann::json answer = seat.session->handle(message.bytes);
+      if (answer["done"] == "save") return seat.viewer->hand_over("S" + seat.session->save());
       if (answer["done"] != "act" && answer["done"] != "peek") seat.viewer->tell(answer.dump());
     });
   attempt([&] {

@@ -50,6 +50,7 @@ class Guest final : public Viewer, public std::enable_shared_from_this<Guest> {
     socket_.set_option(
         websocket::stream_base::timeout{std::chrono::seconds(10), std::chrono::seconds(60), /*keep_alive_pings=*/true});
     socket_.read_message_max(kLargestMessage);
+    socket_.auto_fragment(false);
     socket_.async_accept(request, [self = shared_from_this()](error_code error) {
       if (error) return;
       if (self->house_.viewers > kMostViewers)

@@ -147,7 +147,7 @@ json Session::handle(const std::string& text) {
     }
   } else if (what == "stop") {
     return stop_recording();
-  } else {
+  } else if (what != "save") {
     refuse("asks for something unknown: '" + what.substr(0, 40) + "'",
            "act, pause, resume, peek, rewind, fork, choose, keep, restart, speed, record, stop or save");
   }
@@ -183,7 +183,7 @@ void Session::step() {
   }
   const double seconds = std::chrono::duration<double>(start - last_step_).count();
   last_step_ = start;
-  if (seconds < 5) measured_hz_ = measured_hz_ == 0 ? 1 / seconds : 0.9 * measured_hz_ + 0.1 / seconds;
+  if (seconds < 5) measured_hz_ = measured_hz_ == 0 ? 1 / seconds : 0.8 * measured_hz_ + 0.2 / seconds;
   // A world that is late does not hurry afterwards.
   due_ = std::max(
       due_ + std::chrono::duration_cast<Clock::duration>(std::chrono::duration<double>(1 / (setting_.rate_hz * speed_))),

@@ -1,10 +1,14 @@
 #include "models/world/orrery_world.h"
 
 #include <ATen/ATen.h>
+#include <ATen/Parallel.h>
+#include <c10/core/InferenceMode.h>
 
 #include <cmath>
 #include <numbers>
+#include <optional>
 
+#include "models/world/fast_decoder.h"
 #include "models/world/world_tokenizer.h"
 #include "models/world/world_transformer.h"
 #include "orrery/error.h"
@@ -12,8 +16,6 @@
 
 namespace orrery::models {
 namespace {
-
-using TimeKeys = OrreryWorldTransformer::TimeKeys;
 
 // How much each of `in` pixels counts in each of `out` pixels that cover it: float [out,in], rows sum to one.
 at::Tensor area_weights(int64_t in, int64_t out) {
@@ -60,6 +62,10 @@ class OrreryWorld final : public World {
       const double u = 1 - static_cast<double>(i) / static_cast<double>(steps);
       levels_.push_back(shift * u / (1 + (shift - 1) * u));
     }
+    decoder_.emplace(*tokenizer_);
+    std::vector<double> levels(levels_.begin(), levels_.end() - 1);
+    levels.push_back(context_level_);
+    noise_ = transformer_->noise_embedding(at::tensor(levels, at::kFloat)).contiguous();
   }
 
   const ActionSpace& action_space() const override { return action_space_; }
@@ -74,36 +80,53 @@ class OrreryWorld final : public World {
                   {.place = "prompt", .what = "cannot be used by this world", .expected = "a picture alone"});
     State state;
     state.seed = seed;
+    const std::vector<float> unknown(transformer_->action_features(), 0),
+        modulation = transformer_->fast().modulations(noise_.narrow(0, noise_.size(0) - 1, 1), unknown);
     const int64_t count = observed.num_frames(), repeats = count == 1 ? start_frames_ : 1;
     for (int64_t i = 0; i < count; ++i) {
       const at::Tensor sample = observation(observed.frames[i], tokenizer_->sample_size());
       const at::Tensor latent =
-          tokenizer_->normalization().apply(tokenizer_->encode(sample).latent).transpose(1, 2);  // [1,1,C,h,w]
-      for (int64_t k = 0; k < repeats; ++k) append(state, latent, unknown_action());
+          tokenizer_->normalization().apply(tokenizer_->encode(sample).latent).transpose(1, 2).contiguous();  // [1,1,C,h,w]
+      for (int64_t k = 0; k < repeats; ++k) append(state, latent, modulation.data(), pages_of(state));
     }
     return state;
   }
 
   at::Tensor imagine(State& state, const std::vector<double>& action, const at::Tensor& noise) const override {
-    const at::Tensor features = encode(action);
-    at::Tensor x = (noise.defined() ? noise.to(at::kFloat)
-                                    : normal_noise(state.last.sizes(), state.seed, static_cast<uint32_t>(state.frame)))
-                       .reshape(state.last.sizes());
-    for (size_t i = 0; i + 1 < levels_.size(); ++i) {
-      const at::Tensor clean = pass(state, x, levels_[i], features, nullptr);
-      x = at::lerp(clean, x, levels_[i + 1] / levels_[i]);
+    const std::vector<float> modulations = transformer_->fast().modulations(noise_, encode(action));
+    const std::vector<const float*> pages = pages_of(state);
+    at::Tensor x = noise.defined() ? noise.to(at::kFloat).reshape(state.last.sizes()).clone()
+                                   : normal_noise(state.last.sizes(), state.seed, static_cast<uint32_t>(state.frame));
+    at::Tensor clean = at::empty_like(x);
+    const size_t passes = levels_.size() - 1, row = modulations.size() / levels_.size();
+    const float *previous = state.last.const_data_ptr<float>(), *cleaned = clean.const_data_ptr<float>();
+    float* noisy = x.mutable_data_ptr<float>();
+    for (size_t i = 0; i < passes; ++i) {
+      transformer_->fast().forward(noisy, previous, modulations.data() + i * row, state.frame, pages, nullptr,
+                                   clean.mutable_data_ptr<float>());
+      const auto rest = static_cast<float>(levels_[i + 1] / levels_[i]);
+      for (int64_t n = 0; n < x.numel(); ++n) noisy[n] = cleaned[n] + rest * (noisy[n] - cleaned[n]);
     }
-    append(state, x, features);
-    const at::Tensor latent = tokenizer_->normalization().undo(x.transpose(1, 2));  // [1,C,1,h,w]
-    CodecCache none;
-    return tokenizer_->decode_chunk(latent, none, /*last=*/true).squeeze(2).clamp(-1, 1);
+    append(state, x, modulations.data() + passes * row, pages);
+    at::Tensor frame = at::empty({1, 3, height(), width()}, at::kFloat);
+    (*decoder_)(noisy, frame.mutable_data_ptr<float>());
+    return frame;
+  }
+
+  // Worlds that do not know of each other: one a thread.
+  std::vector<at::Tensor> imagine_all(std::span<State> states, std::span<const std::vector<double>> actions) const override {
+    std::vector<at::Tensor> frames(states.size());
+    at::parallel_for(0, static_cast<int64_t>(states.size()), 1, [&](int64_t begin, int64_t end) {
+      const c10::InferenceMode inference;
+      for (int64_t i = begin; i < end; ++i) frames[i] = imagine(states[i], actions[i], {});
+    });
+    return frames;
   }
 
  private:
-  at::Tensor unknown_action() const { return at::zeros({1, 1, transformer_->action_features()}, at::kFloat); }
-
-  // A row in the simulator's units as features [1,1,F]; the last one says that the action is known.
-  at::Tensor encode(const std::vector<double>& action) const {
+  // A row in the simulator's units as features; the last one says that the action is known. Of an unknown action all are
+  // zero.
+  std::vector<float> encode(const std::vector<double>& action) const {
     std::vector<float> features;
     if (action_space_.discrete) {
       features.assign(static_cast<size_t>(action_space_.high[0]) + 1, 0);
@@ -119,26 +142,23 @@ class OrreryWorld final : public World {
       }
     }
     features.push_back(1);
-    return at::tensor(features, at::kFloat).view({1, 1, -1});
+    return features;
   }
 
-  // One look of the network at frame `state.frame`, x [1,1,C,h,w].
-  at::Tensor pass(const State& state, const at::Tensor& x, double level, const at::Tensor& features, TimeKeys* keys) const {
+  static std::vector<const float*> pages_of(const State& state) {
+    std::vector<const float*> pages;
+    for (const at::Tensor& page : state.caches) pages.push_back(page.const_data_ptr<float>());
+    return pages;
+  }
+
+  // Puts frame x [1,1,C,h,w] into the cache, which keeps the pages of the last window − 1. `modulation` is of the context's
+  // level.
+  void append(State& state, const at::Tensor& x, const float* modulation, const std::vector<const float*>& pages) const {
+    at::Tensor page = at::empty(transformer_->page_sizes(), at::kFloat);
     const at::Tensor previous = state.last.defined() ? state.last : at::zeros_like(x);
-    TimeKeys past;
-    if (!state.caches.empty()) past = at::cat(state.caches, 4).unbind(0);
-    return transformer_->forward(x, previous,
-                                 {.condition = transformer_->condition(at::full({1, 1}, level, at::kFloat), features),
-                                  .first_frame = state.frame,
-                                  .past = &past},
-                                 keys);
-  }
-
-  // Puts a frame into the cache, which keeps the pages of the last window − 1.
-  void append(State& state, const at::Tensor& x, const at::Tensor& features) const {
-    TimeKeys keys;
-    pass(state, x, context_level_, features, &keys);
-    state.caches.push_back(at::stack(keys));  // [layers,2,S,heads,1,head_dim]
+    transformer_->fast().forward(x.const_data_ptr<float>(), previous.const_data_ptr<float>(), modulation, state.frame, pages,
+                                 page.mutable_data_ptr<float>(), nullptr);
+    state.caches.push_back(std::move(page));
     if (static_cast<int64_t>(state.caches.size()) >= transformer_->window()) state.caches.erase(state.caches.begin());
     state.last = x;
     ++state.frame;
@@ -166,6 +186,8 @@ class OrreryWorld final : public World {
   std::vector<double> levels_;
   std::unique_ptr<const OrreryTokenizer> tokenizer_;
   std::unique_ptr<const OrreryWorldTransformer> transformer_;
+  std::optional<FastDecoder> decoder_;
+  at::Tensor noise_;  // what the network makes of each noise level, and of the context's: [passes + 1,D]
 };
 
 }  // namespace

@@ -26,8 +26,9 @@ class OrreryTokenizer final : public Autoencoder {
   int64_t preferred_decode_chunk() const override { return 16; }
 
   int64_t sample_size() const { return sample_size_; }
+  int64_t norm_groups() const { return norm_groups_; }
+  double norm_eps() const { return norm_eps_; }
 
- private:
   struct Conv {
     at::Tensor weight, bias;
   };
@@ -47,6 +48,9 @@ class OrreryTokenizer final : public Autoencoder {
     std::vector<Level> levels;
     Norm norm_out;
   };
+  const Network& decoder_network() const { return decoder; }
+
+ private:
   Network read(const Weights& weights, int64_t in_channels, int64_t out_channels, const std::vector<int64_t>& widths,
                const std::vector<int64_t>& blocks, bool up) const;
   at::Tensor residual(const ResBlock& block, const at::Tensor& x) const;

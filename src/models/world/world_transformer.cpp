@@ -58,8 +58,21 @@ OrreryWorldTransformer::OrreryWorldTransformer(const Config& config, const Weigh
     const Weights w = weights.sub("blocks", i);
     blocks.push_back({linear(w, "modulation", width_, 9 * width_), linear(w, "space_qkv", width_, 3 * width_),
                       linear(w, "space_out", width_, width_), linear(w, "time_qkv", width_, 3 * width_),
-                      linear(w, "time_out", width_, width_), linear(w, "mlp_in", width_, mlp), linear(w, "mlp_out", mlp, width_)});
+                      linear(w, "time_out", width_, width_), linear(w, "mlp_in", width_, mlp),
+                      linear(w, "mlp_out", mlp, width_)});
   }
+  fast_ = std::make_unique<FastTransformer>(TransformerSizes{.patch = patch_size_,
+                                                             .side = latent_size_,
+                                                             .channels = in_channels_,
+                                                             .width = width_,
+                                                             .heads = heads_,
+                                                             .mlp = mlp,
+                                                             .layers = count,
+                                                             .tokens = side * side,
+                                                             .action_features = action_features_,
+                                                             .rope_base = rope_base_,
+                                                             .eps = eps_},
+                                            weights);
 }
 
 at::Tensor OrreryWorldTransformer::to_tokens(const at::Tensor& latents) const {
@@ -78,8 +91,11 @@ at::Tensor OrreryWorldTransformer::from_tokens(const at::Tensor& tokens) const {
 }
 
 at::Tensor OrreryWorldTransformer::condition(const at::Tensor& levels, const at::Tensor& features) const {
-  const at::Tensor noise = layers::sinusoidal_embedding(levels * kLevelScale, noise_features_);
-  return at::silu(noise_out(at::silu(noise_in(noise))) + action_out(at::silu(action_in(features))));
+  return at::silu(noise_embedding(levels) + action_out(at::silu(action_in(features))));
+}
+
+at::Tensor OrreryWorldTransformer::noise_embedding(const at::Tensor& levels) const {
+  return noise_out(at::silu(noise_in(layers::sinusoidal_embedding(levels * kLevelScale, noise_features_))));
 }
 
 at::Tensor OrreryWorldTransformer::forward(const at::Tensor& hidden_states, const at::Tensor& previous, const Pass& pass,
@@ -95,9 +111,11 @@ at::Tensor OrreryWorldTransformer::forward(const at::Tensor& hidden_states, cons
   at::Tensor x = patch_in(at::cat({to_tokens(hidden_states), to_tokens(previous)}, -1)) + position;  // [B,T,S,D]
   for (size_t i = 0; i < blocks.size(); ++i) {
     const Block& block = blocks[i];
-    const auto m = block.modulation(pass.condition).unsqueeze(2).chunk(9, -1);  // shift, scale, gate of space, time, MLP: [B,T,1,D]
+    const auto m =
+        block.modulation(pass.condition).unsqueeze(2).chunk(9, -1);  // shift, scale, gate of space, time, MLP: [B,T,1,D]
 
-    auto qkv = block.space_qkv(norm(x, m[0], m[1])).view({batch * frames, tokens, 3, heads_, head_dim}).permute({2, 0, 3, 1, 4});
+    auto qkv =
+        block.space_qkv(norm(x, m[0], m[1])).view({batch * frames, tokens, 3, heads_, head_dim}).permute({2, 0, 3, 1, 4});
     at::Tensor attended = at::scaled_dot_product_attention(qkv[0], qkv[1], qkv[2]);  // [B·T,heads,S,d]
     x = at::addcmul(x, m[2], block.space_out(attended.transpose(1, 2).reshape({batch, frames, tokens, width_})));
 
@@ -121,10 +139,13 @@ at::Tensor OrreryWorldTransformer::forward(const at::Tensor& hidden_states, cons
 
 TensorMap OrreryWorldTransformer::call(const std::string& function, const TensorMap& inputs, const CallOptions&) const {
   if (function != "forward")
-    throw Error(ErrorKind::kArgument, {.place = class_name() + "." + function, .what = "is not known", .expected = "forward"});
+    throw Error(ErrorKind::kArgument,
+                {.place = class_name() + "." + function, .what = "is not known", .expected = "forward"});
   const std::string name = "transformer.forward";
-  const Pass pass{.condition = condition(require_input(inputs, "timestep", name), require_input(inputs, "action_features", name))};
-  return {{"sample", forward(require_input(inputs, "hidden_states", name), require_input(inputs, "previous", name), pass, nullptr)}};
+  const Pass pass{.condition =
+                      condition(require_input(inputs, "timestep", name), require_input(inputs, "action_features", name))};
+  return {{"sample",
+           forward(require_input(inputs, "hidden_states", name), require_input(inputs, "previous", name), pass, nullptr)}};
 }
 
 std::unique_ptr<Component> build_orrery_world_transformer(const Config& config, const Weights& weights) {

@@ -8,14 +8,15 @@
 
 #include "layers/linear.h"
 #include "layers/rotary.h"
+#include "models/world/fast_transformer.h"
 #include "orrery/component.h"
 #include "orrery/config.h"
 
 namespace orrery::models {
 
-/// The dynamics of the bundled worlds: a causal diffusion-forcing transformer with its own noise level for each frame. Attention is
-/// inside a frame, then over time at the same token; keys and values of past frames can be kept.
-/// Source: examples/worlds/train/ARCHITECTURE.md, section 4.
+/// The dynamics of the bundled worlds: a causal diffusion-forcing transformer with its own noise level for each frame.
+/// Attention is inside a frame, then over time at the same token; keys and values of past frames can be kept. Source:
+/// examples/worlds/train/ARCHITECTURE.md, section 4.
 class OrreryWorldTransformer final : public Component {
  public:
   OrreryWorldTransformer(const Config& config, const Weights& weights);
@@ -26,14 +27,18 @@ class OrreryWorldTransformer final : public Component {
 
   /// What a pass looks like beside its latents.
   struct Pass {
-    at::Tensor condition;        ///< [B,T,D] of condition()
-    int64_t first_frame = 0;     ///< number of the first frame, for the rotary angles
+    at::Tensor condition;            ///< [B,T,D] of condition()
+    int64_t first_frame = 0;         ///< number of the first frame, for the rotary angles
     const TimeKeys* past = nullptr;  ///< of earlier frames, all visible; without it each frame sees window − 1 before it
   };
   /// hidden_states, previous float [B,T,C,h,w] → the clean latents; `keys`, where given, receives this call's own.
   at::Tensor forward(const at::Tensor& hidden_states, const at::Tensor& previous, const Pass& pass, TimeKeys* keys) const;
   /// Noise levels [B,T] in 0…1 and action features [B,T,F] → [B,T,D]
   at::Tensor condition(const at::Tensor& levels, const at::Tensor& features) const;
+  /// The part of condition() that noise levels [N] bring: [N,D]
+  at::Tensor noise_embedding(const at::Tensor& levels) const;
+  /// The same network for one frame at a time.
+  const FastTransformer& fast() const { return *fast_; }
 
   /// What is kept of one frame: [layers,2,S,heads,1,head_dim]
   std::vector<int64_t> page_sizes() const {
@@ -57,6 +62,7 @@ class OrreryWorldTransformer final : public Component {
   layers::Linear patch_in, patch_out, noise_in, noise_out, action_in, action_out, final_modulation;
   at::Tensor position;  // [S,D]
   std::vector<Block> blocks;
+  std::unique_ptr<const FastTransformer> fast_;
 };
 
 std::unique_ptr<Component> build_orrery_world_transformer(const Config& config, const Weights& weights);

@@ -1,0 +1,120 @@
+#include "models/world/fast_decoder.h"
+
+#include <ATen/ATen.h>
+
+#include <algorithm>
+#include <array>
+
+namespace orrery::models {
+namespace {
+
+using ops::Then;
+
+// Where the pixels of a picture begin: in a buffer without a border, and the upper left of their 3x3 neighbourhood in one
+// with a border.
+struct Places {
+  std::vector<int64_t> plain, padded;
+  std::array<int64_t, 9> taps;
+
+  Places(int64_t side, int64_t in, int64_t out) {
+    for (int64_t y = 0; y < side; ++y)
+      for (int64_t x = 0; x < side; ++x) {
+        plain.push_back((y * side + x) * out);
+        padded.push_back((y * (side + 2) + x) * in);
+      }
+    for (int64_t tap = 0; tap < 9; ++tap) taps[tap] = (tap / 3 * (side + 2) + tap % 3) * in;
+  }
+};
+
+void convolve(const ops::PackedProduct& conv, const float* padded, int64_t side, float* out, Then then = Then::kStore) {
+  const Places places(side, conv.depth(), conv.columns());
+  conv(padded, places.padded, places.taps, out, places.plain, then);
+}
+
+std::vector<float> bordered(int64_t side, int64_t channels) {
+  return std::vector<float>((side + 2) * (side + 2) * channels);
+}
+
+}  // namespace
+
+FastDecoder::FastDecoder(const OrreryTokenizer& tokenizer)
+    : channels_(tokenizer.spec().latent_channels),
+      side_(tokenizer.sample_size() / tokenizer.spec().spatial_stride),
+      groups_(tokenizer.norm_groups()),
+      eps_(static_cast<float>(tokenizer.norm_eps())) {
+  const OrreryTokenizer::Network& network = tokenizer.decoder_network();
+  const auto packed = [](const OrreryTokenizer::Conv& conv) { return ops::PackedProduct(conv.weight, conv.bias); };
+  const auto kept = [](const OrreryTokenizer::Norm& norm) {
+    return Norm{norm.weight.to(at::kFloat).contiguous(), norm.bias.to(at::kFloat).contiguous()};
+  };
+  conv_in_ = packed(network.conv_in);
+  for (const OrreryTokenizer::Level& level : network.levels) {
+    Level made{.width = level.resample ? level.resample->weight.size(0) / 4 : conv_in_.columns()};
+    if (level.resample)
+      for (int64_t pixel = 0; pixel < 4; ++pixel)  // channel 4c + pixel belongs to pixel (pixel / 2, pixel % 2)
+        made.up.emplace_back(level.resample->weight.flatten(1).slice(0, pixel, {}, 4),
+                             level.resample->bias.slice(0, pixel, {}, 4));
+    for (const OrreryTokenizer::ResBlock& block : level.blocks)
+      made.blocks.push_back({kept(block.norm1), kept(block.norm2), packed(block.conv1), packed(block.conv2)});
+    levels_.push_back(std::move(made));
+  }
+  norm_out_ = kept(network.norm_out);
+  conv_out_ = packed(network.conv_out);
+  mean_.assign(channels_, 0);
+  std_.assign(channels_, 1);
+  const LatentNormalization& normalization = tokenizer.normalization();
+  for (int64_t c = 0; normalization.mean.defined() && c < channels_; ++c) {
+    mean_[c] = normalization.mean[c].item<float>();
+    std_[c] = normalization.std[c].item<float>();
+  }
+}
+
+void FastDecoder::norm(const Norm& norm, const float* x, int64_t side, int64_t channels, float* scratch,
+                       float* padded) const {
+  ops::group_norm_silu(x, norm.weight.const_data_ptr<float>(), norm.bias.const_data_ptr<float>(), side, side, channels,
+                       groups_, eps_, scratch, padded);
+}
+
+void FastDecoder::operator()(const float* latent, float* frame) const {
+  int64_t side = side_, width = conv_in_.columns();
+  std::vector<float> padded = bordered(side, channels_), x(side * side * width), y, sums(4 * width);
+  for (int64_t c = 0; c < channels_; ++c)
+    for (int64_t i = 0; i < side * side; ++i)
+      padded[((i / side + 1) * (side + 2) + i % side + 1) * channels_ + c] =
+          latent[c * side * side + i] * std_[c] + mean_[c];
+  convolve(conv_in_, padded.data(), side, x.data());
+  for (const Level& level : levels_) {
+    if (!level.up.empty()) {
+      std::vector<float> larger(4 * side * side * level.width);
+      std::vector<int64_t> from, to(side * side);
+      for (int64_t i = 0; i < side * side; ++i) from.push_back(i * width);
+      for (int64_t pixel = 0; pixel < 4; ++pixel) {
+        for (int64_t i = 0; i < side * side; ++i)
+          to[i] = ((2 * (i / side) + pixel / 2) * 2 * side + 2 * (i % side) + pixel % 2) * level.width;
+        level.up[pixel](x.data(), from, std::array<int64_t, 1>{0}, larger.data(), to);
+      }
+      x = std::move(larger);
+      side *= 2;
+    }
+    width = level.width;
+    padded = bordered(side, width);
+    y.resize(x.size());
+    sums.resize(std::max<size_t>(sums.size(), 4 * width));
+    for (const Block& block : level.blocks) {
+      norm(block.norm1, x.data(), side, width, sums.data(), padded.data());
+      convolve(block.conv1, padded.data(), side, y.data());
+      norm(block.norm2, y.data(), side, width, sums.data(), padded.data());
+      convolve(block.conv2, padded.data(), side, x.data(), Then::kAdd);
+    }
+  }
+  norm(norm_out_, x.data(), side, width, sums.data(), padded.data());
+  y.resize(side * side * conv_out_.columns());
+  convolve(conv_out_, padded.data(), side, y.data());
+  for (int64_t i = 0; i < side * side; ++i)
+    for (int64_t n = 0; n < conv_out_.columns(); ++n) {  // channel 4c + 2dy + dx
+      const int64_t row = 2 * (i / side) + n % 4 / 2, column = 2 * (i % side) + n % 2;
+      frame[(n / 4 * 2 * side + row) * 2 * side + column] = std::clamp(y[i * conv_out_.columns() + n], -1.f, 1.f);
+    }
+}
+
+}  // namespace orrery::models
