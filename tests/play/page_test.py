@@ -24,7 +24,7 @@ def frame(browser):
 
 def pusht(browser, server, folder):
     browser.open(server.url)
-    browser.wait("now && now.frame > 6", "PushT: frames come")
+    browser.wait("typeof now === 'object' && now && now.frame > 6", "PushT: frames come")
     check(browser.run("document.querySelectorAll('.key').length") == 4, "four keys are labelled")
     check("target x" in browser.run("document.getElementById('keys').innerText"), "their labels come from the action space")
     before, row = browser.run(f"({PAINT})(0)"), browser.run("now.row[0]")
@@ -89,7 +89,7 @@ def pusht(browser, server, folder):
 
 def doom(browser, server, folder):
     browser.open(server.url)
-    browser.wait("now && now.frame > 8", "Doom: frames come")
+    browser.wait("typeof now === 'object' && now && now.frame > 8", "Doom: frames come")
     check("turn left" in browser.run("document.getElementById('keys').innerText"), "keys bear the actions' names")
     browser.key("ArrowLeft", "keyDown")
     browser.wait("now.row[0] === 1", "the left arrow turns left")
@@ -106,7 +106,7 @@ def doom(browser, server, folder):
 
 def telephone(browser, server, folder):
     target = browser.open(server.url, width=412, height=860, touch=True)
-    browser.wait("now && now.frame > 6", "on a telephone: frames come")
+    browser.wait("typeof now === 'object' && now && now.frame > 6", "on a telephone: frames come")
     browser.run("document.querySelector('.key[data-key=ArrowUp]').scrollIntoView({block: 'center'})")
     box = browser.run("(b => [b.left + b.width / 2, b.top + b.height / 2])(document.querySelector('.key[data-key=ArrowUp]').getBoundingClientRect())")
     browser.call("Input.dispatchTouchEvent", type="touchStart", touchPoints=[{"x": box[0], "y": box[1]}])
