@@ -2,6 +2,10 @@
 
 #include <ATen/Context.h>
 
+#include <algorithm>
+#include <optional>
+#include <set>
+
 #include "cpu_features.h"
 #include "guarded.h"
 #include "models/registry.h"
@@ -22,6 +26,8 @@ constexpr const char* kDiffusers = "diffusers";
 constexpr const char* kOriginal = "original";
 constexpr const char* kTokenizer = "tokenizer";
 const std::string kTransformer = "transformer";
+constexpr size_t kMaxBundle =
+    16;  // more files than any release has beside each other: something else, and slow to look into
 
 const models::Entry* known_class(const std::string& class_name) {
   for (const models::Entry& entry : models::entries())
@@ -96,6 +102,44 @@ ModelDescription describe_pipeline(const fs::path& folder) {
   return model;
 }
 
+// The original files of a folder and of the folders right under it, in the order of their names.
+std::vector<fs::path> checkpoint_files(const fs::path& folder) {
+  std::vector<fs::path> files;
+  const auto gather = [&](const fs::path& place) {
+    for (const auto& item : fs::directory_iterator(place)) {
+      const auto kind = item.path().extension();
+      if (item.is_regular_file() && (kind == ".safetensors" || kind == ".pt" || kind == ".pth"))
+        files.push_back(item.path());
+    }
+  };
+  gather(folder);
+  for (const auto& item : fs::directory_iterator(folder))
+    if (item.is_directory()) gather(item.path());
+  std::sort(files.begin(), files.end());
+  return files;
+}
+
+// Several original files, each a part of its own: a pipeline without model_index.json. Nothing where fewer than two parts
+// are recognised, or two files are the same part (halves, shards).
+std::optional<ModelDescription> described_bundle(const fs::path& folder) {
+  ModelDescription model{"pipeline", "", folder, {}};
+  std::set<std::string> names, classes;
+  const auto files = checkpoint_files(folder);
+  if (files.size() < 2 || files.size() > kMaxBundle) return {};
+  for (const fs::path& file : files) {
+    ComponentDescription part = recognised(file);
+    if (part.class_name.empty()) continue;
+    if (!names.insert(part.name).second) return {};
+    classes.insert(part.class_name);
+    model.components.push_back(std::move(part));
+  }
+  if (model.components.size() < 2) return {};
+  for (const models::BundleEntry& bundle : models::bundle_entries())
+    if (std::all_of(bundle.classes.begin(), bundle.classes.end(), [&](const char* name) { return classes.contains(name); }))
+      model.class_name = bundle.pipeline;
+  return model;
+}
+
 ModelDescription describe_component(const fs::path& folder) {
   if (fs::exists(folder / "config.json")) {
     const Config config = Config::load(folder / "config.json");
@@ -104,6 +148,7 @@ ModelDescription describe_component(const fs::path& folder) {
       return {"component", "", folder, {configured(role_of(class_name), config, folder)}};
   }
   if (is_text_tokenizer(folder)) return {"component", "", folder, {text_tokenizer(folder, kTokenizer)}};
+  if (auto bundle = described_bundle(folder)) return *std::move(bundle);
   return {"component", "", folder, {recognised(folder)}};
 }
 

@@ -46,7 +46,7 @@ uint64_t World::hash() const {
 
 State World::begin(const Video& observed, uint64_t seed, const WorldPrompt& prompt) const {
   return guarded("begin", [&] {
-    if (observed.num_frames() < 1)
+    if (observed.num_frames() < 1 && !prompt.conditions.known.defined())
       throw Error(ErrorKind::kArgument,
                   {.place = "observation", .what = "has no frame", .expected = "at least one picture"});
     State state = observe(observed, seed, prompt);

@@ -1,5 +1,6 @@
 // orrery rollout: an interactive world driven by a recorded action sequence, one step at a time.
 #include <ATen/ops/cat.h>
+#include <ATen/ops/stack.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -24,7 +25,7 @@ namespace fs = std::filesystem;
 
 struct Options {
   ModelOptions model;
-  fs::path image, video, actions, noise, beside, record, replay, output;
+  fs::path image, video, embeds, actions, noise, beside, record, replay, output;
   int64_t num_frames = 0, scale = 1;
   uint64_t seed = 0;
   bool json = false;
@@ -67,6 +68,28 @@ Rows read_actions(const fs::path& path, const orrery::World& world) {
   return out;
 }
 
+// What the world is begun with beside pictures, by the names of the tensors.
+orrery::WorldPrompt read_prompt(const fs::path& path) {
+  orrery::WorldPrompt prompt;
+  if (path.empty()) return prompt;
+  for (auto& [name, tensor] : orrery::load_safetensors(path)) {
+    if (name == "prompt_embeds")
+      prompt.conditions.text = tensor;
+    else if (name == "image_embeds")
+      prompt.conditions.image = tensor;
+    else if (name == "state")
+      prompt.conditions.known = tensor.transpose(1, 2).unsqueeze(-1).unsqueeze(-1);  // a latent frame of one place
+    else if (name == "actions")
+      prompt.conditions.actions = tensor;
+    else
+      throw orrery::Error(orrery::ErrorKind::kArgument, {.place = path.string(),
+                                                         .what = "holds a tensor that means nothing here",
+                                                         .expected = "prompt_embeds, image_embeds, state, actions",
+                                                         .got = name});
+  }
+  return prompt;
+}
+
 double percentile(std::vector<double> values, double share) {
   if (values.empty()) return 0;
   std::sort(values.begin(), values.end());
@@ -92,9 +115,10 @@ class Output {
       real_.emplace(options.beside, orrery::ReadOptions{.size = {.height = world.height(), .width = world.width()}});
   }
 
-  // frames float [T,3,H,W]
-  void add(const at::Tensor& frames) {
+  // frames float [T,3,H,W]; `latent` is the world's own form of the newest (kept for .safetensors)
+  void add(const at::Tensor& frames, const at::Tensor& latent) {
     const at::Tensor video = frames.transpose(0, 1).unsqueeze(0);  // [1,3,T,H,W]
+    if (!writer_ && latent.defined()) latents_.push_back(latent);
     if (!writer_) return kept_.push_back(video);
     orrery::Video shown = orrery::to_video(video, 0);
     if (real_) {
@@ -111,14 +135,16 @@ class Output {
 
   void finish() {
     if (writer_) return writer_->finish();
-    orrery::save_safetensors(options_.output, {{"video", at::cat(kept_, 2)}});
+    orrery::TensorMap tensors = {{"video", at::cat(kept_, 2)}};
+    if (!latents_.empty()) tensors["latents"] = at::stack(latents_);
+    orrery::save_safetensors(options_.output, tensors);
   }
 
  private:
   const Options& options_;
   std::optional<orrery::VideoWriter> writer_;
   std::optional<orrery::VideoReader> real_;
-  std::vector<at::Tensor> kept_;
+  std::vector<at::Tensor> kept_, latents_;
 };
 
 orrery::Recording read_recording(const fs::path& path) {
@@ -139,7 +165,7 @@ void write_recording(const orrery::Recording& recording, const fs::path& path) {
 void replay(const Options& options, const orrery::World& world) {
   const orrery::Recording recording = read_recording(options.replay);
   Output output(options, world);
-  for (const at::Tensor& frames : world.replay(recording)) output.add(frames);
+  for (const at::Tensor& frames : world.replay(recording)) output.add(frames, {});
   output.finish();
   std::printf("%zu steps, each the same to the byte as recorded\n", recording.actions.size());
 }
@@ -160,8 +186,9 @@ void run(const Options& options) {
   if (!options.noise.empty())
     noise = orrery::require_input(orrery::load_safetensors(options.noise), "noise", options.noise.string());
 
+  const fs::path& seen = options.image.empty() ? options.video : options.image;
   orrery::State state =
-      world->begin(orrery::read_video(options.image.empty() ? options.video : options.image), options.seed);
+      world->begin(seen.empty() ? orrery::Video() : orrery::read_video(seen), options.seed, read_prompt(options.embeds));
   state.history_limit = 0;
   orrery::Recording recording;
   if (!options.record.empty()) recording.start = state.save();
@@ -183,7 +210,7 @@ void run(const Options& options) {
     step_ms.push_back(1000 * one.seconds());
     frames += imagined.size(0);
     if (!options.record.empty()) recording.add(action, imagined);
-    output.add(imagined);
+    output.add(imagined, state.last);
     if (step == 99) early_bytes = resident_bytes();
     if (watch.on_progress)
       watch.on_progress({"rollout", row, rows, step_ms.back() / 1000 * static_cast<double>(rows - row)});
@@ -218,7 +245,11 @@ void add_rollout(CLI::App& app) {
   start->add_option("--video", options->video, "Video, observed frame by frame");
   start->add_option("--replay", options->replay,
                     "What --record wrote: imagined again, every frame checked against its hash");
-  start->require_option(1);
+  start->require_option(0, 1);
+  command->add_option("--embeds", options->embeds,
+                      "Safetensors file: `prompt_embeds` [1,L,D], `image_embeds` [1,L,D]; or `state` [1,T,S] with the "
+                      "`actions` [1,T-1,A] between, "
+                      "in place of a picture");
   command->add_option("--actions", options->actions,
                       ".npy, .json (rows, numbers or names) or .safetensors with `actions` [T,A]");
   command->add_option("--num-frames", options->num_frames, "Steps; as many as there are actions if not given")
@@ -234,6 +265,8 @@ void add_rollout(CLI::App& app) {
   command->add_option("-o,--output", options->output, "MP4, MKV, WebM, GIF, folder, %05d.png pattern, or .safetensors")
       ->required();
   command->final_callback([=] {
+    if (options->image.empty() && options->video.empty() && options->replay.empty() && options->embeds.empty())
+      throw CLI::RequiredError("-i, --video, --replay or --embeds");
     if (options->actions.empty() && options->replay.empty()) throw CLI::RequiredError("--actions");
     run(*options);
   });

@@ -3,6 +3,7 @@
 #include <ATen/core/Tensor.h>
 
 #include <cstdint>
+#include <functional>
 #include <map>
 #include <memory>
 #include <optional>
@@ -54,8 +55,14 @@ struct GenerationDefaults {
   std::string negative_prompt;
 };
 
-/// What a diffusion family writes beside its denoiser: conditioning, preconditioning and guidance as its reference pipeline does
-/// them. Const.
+/// Unit noise of the whole sample's shape [1,C,t,h,w]: draw 0 is what sampling starts from, draw k is for a sampler that
+/// adds noise at its k-th step.
+using NoiseDraws = std::function<at::Tensor(int64_t draw)>;
+/// Told how many pieces of how many are done.
+using PieceProgress = std::function<void(int64_t done, int64_t of)>;
+
+/// What a diffusion family writes beside its denoiser: conditioning, preconditioning and guidance as its reference pipeline
+/// does them. Const.
 class ORRERY_API DiffusionRecipe {
  public:
   virtual ~DiffusionRecipe();
@@ -83,6 +90,11 @@ class ORRERY_API DiffusionRecipe {
   /// Final samples as normalised latents, ready for a Tokenizer.
   virtual at::Tensor to_codec(const at::Tensor& sample) const { return sample; }
   virtual std::unique_ptr<DiffusionRun> begin(const DiffusionInputs& inputs) const = 0;
+
+  /// The future is made piece by piece, each from noise to its end, in place of all of it step by step along a scheduler.
+  virtual bool makes_pieces() const { return false; }
+  /// Then this is called in place of begin(): the final sample [1,C,t,h,w].
+  virtual at::Tensor make_pieces(const DiffusionInputs&, const NoiseDraws&, const PieceProgress&) const { return {}; }
 };
 
 /// The loaded parts from which a recipe is built.

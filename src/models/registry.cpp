@@ -6,9 +6,15 @@
 #include "models/cosmos/cosmos_transformer_3d_model.h"
 #include "models/cosmos/tokenizer.h"
 #include "models/cosmos_ar/transformer.h"
+#include "models/oasis/dit.h"
+#include "models/oasis/oasis.h"
+#include "models/oasis/vit_autoencoder.h"
+#include "models/rssm/rssm.h"
 #include "models/tiny/autoencoder_kl.h"
 #include "models/tiny/taehv.h"
 #include "models/tiny/taesd.h"
+#include "models/wan/causal_wan_model.h"
+#include "models/wan/causal_wan_world.h"
 #include "models/wan/wan.h"
 #include "models/wan/wan_recipe.h"
 #include "models/wan/wan_transformer_3d_model.h"
@@ -54,11 +60,15 @@ const std::vector<Entry>& entries() {
       {"Transformer", "dynamics", build_cosmos_ar},
       {"CosmosControlNetModel", "controlnet", build_cosmos_controlnet_model},
       {"CosmosTransformer3DModel", "transformer", build_cosmos_transformer_3d_model, cosmos_transformer_layouts},
+      {"CausalWanModel", "transformer", build_causal_wan_model},
+      {"DiT", "transformer", build_oasis_dit},
+      {"OasisAutoencoderKL", "vae", build_oasis_autoencoder_kl},
       {"OrreryTokenizer", "vae", build_orrery_tokenizer},
       {"OrreryWorldTransformer", "transformer", build_orrery_world_transformer},
       {"Qwen2_5_VLForConditionalGeneration", "text_encoder", text::build_qwen2_5_vl_text_model},
       {"T5EncoderModel", "text_encoder", text::build_t5_encoder_model},
       {"UMT5EncoderModel", "text_encoder", text::build_t5_encoder_model},
+      {"WorldModel", "dynamics", build_rssm_world_model},
       {"WanModel", "transformer", build_wan_model, wan_transformer_layouts},
       {"WanTransformer3DModel", "transformer", build_wan_transformer_3d_model, wan_transformer_layouts},
   };
@@ -67,6 +77,7 @@ const std::vector<Entry>& entries() {
 
 const std::vector<PipelineEntry>& pipeline_entries() {
   static const std::vector<PipelineEntry> table = {
+      {"CausalInferencePipeline", build_causal_wan_recipe},
       {"Cosmos2TextToImagePipeline", build_cosmos_predict2_recipe},
       {"Cosmos2VideoToWorldPipeline", build_cosmos_predict2_recipe},
       {"Cosmos2_5_PredictBasePipeline", build_cosmos_predict25_recipe},
@@ -79,13 +90,27 @@ const std::vector<PipelineEntry>& pipeline_entries() {
 }
 
 const std::vector<WorldEntry>& world_entries() {
-  static const std::vector<WorldEntry> table = {{"OrreryWorldPipeline", build_orrery_world, orrery_world_actions}};
+  static const std::vector<WorldEntry> table = {
+      {"CausalInferencePipeline", build_causal_wan_world, causal_wan_actions},
+      {"OasisWorldPipeline", build_oasis_world, oasis_actions},
+      {"OrreryWorldPipeline", build_orrery_world, orrery_world_actions},
+      {"RssmWorldPipeline", build_rssm_world, rssm_world_actions},
+  };
+  return table;
+}
+
+const std::vector<BundleEntry>& bundle_entries() {
+  static const std::vector<BundleEntry> table = {
+      {"CausalInferencePipeline", {"CausalWanModel", "AutoencoderKLWan"}},
+      {"OasisWorldPipeline", {"DiT", "OasisAutoencoderKL"}},
+  };
   return table;
 }
 
 // The first that recognises a checkpoint wins, so the most specific stand first.
 const std::vector<Describer>& describers() {
-  static const std::vector<Describer> table = {describe_cosmos_tokenizer, describe_taehv,     describe_taesd,
+  static const std::vector<Describer> table = {describe_causal_wan, describe_oasis_dit, describe_oasis_autoencoder, describe_rssm_world_model,
+                                               describe_cosmos_tokenizer, describe_taehv,     describe_taesd,
                                                describe_wan_vae,          describe_cosmos_ar, describe_cosmos_transformer,
                                                describe_wan_transformer,  text::describe_original_umt5, vision::describe_clip_vision_model};
   return table;

@@ -41,6 +41,12 @@ struct WorldEntry {
   ActionSpace (*action_space)(const ModelDescription& model);  ///< without loading weights
 };
 
+/// A folder of original files without model_index.json: the pipeline that these component classes make together.
+struct BundleEntry {
+  const char* pipeline;
+  std::vector<const char*> classes;
+};
+
 /// Recognises a checkpoint without a config by its tensors; returns its config with `_class_name`, or nothing.
 /// The weights are as in the file, common wrappers ("module.", "net.", "model.") already stripped.
 using Describer = std::optional<Config> (*)(const Weights& weights);
@@ -62,6 +68,8 @@ const PipelineEntry& pipeline_entry_of(const std::string& class_name, const std:
 const std::vector<WorldEntry>& world_entries();
 /// The entry of a world's class; throws Error(kUnsupported) listing the known ones.
 const WorldEntry& world_entry_of(const std::string& class_name, const std::string& place);
+/// Every pipeline that is recognised by its files.
+const std::vector<BundleEntry>& bundle_entries();
 /// The describers of every family, most specific first.
 const std::vector<Describer>& describers();
 /// The entry of a class; throws Error(kUnsupported) listing the known ones.

@@ -15,6 +15,8 @@ class ProgressMeter {
       : work_(work), stage_(stage), total_(total), start_(std::chrono::steady_clock::now()) {
     tell(0);
   }
+  /// There are `total` units, as is known now.
+  void expect(int64_t total) { total_ = total; }
   /// `done` units are finished. Throws Error(kCancelled).
   void tell(int64_t done) {
     work_.cancel.check(stage_);

@@ -48,6 +48,23 @@ at::Tensor checked_noise(const GenerateOptions& options, at::IntArrayRef shape) 
               {.place = "noise", .what = "has the wrong shape", .expected = expected.str(), .got = got.str()});
 }
 
+// A sampler that adds noise takes more than one draw: given together as [K,C,t,h,w], or from the generator.
+NoiseDraws noise_draws(const GenerateOptions& options, const std::vector<int64_t>& shape) {
+  if (!options.noise.defined())
+    return [&options, shape](int64_t draw) {
+      return sampling::latent_noise(shape, {.seed = options.seed, .step = static_cast<uint32_t>(draw)});
+    };
+  if (options.noise.dim() != 5 || options.noise.sizes().slice(1) != at::IntArrayRef(shape).slice(1))
+    checked_noise(options, shape);
+  return [noise = options.noise.to(at::kFloat)](int64_t draw) {
+    if (draw < noise.size(0)) return noise.narrow(0, draw, 1);
+    throw Error(ErrorKind::kArgument, {.place = "noise",
+                                       .what = "holds too few draws for this sampler",
+                                       .expected = "at least " + std::to_string(draw + 1) + " along the first axis",
+                                       .got = std::to_string(noise.size(0))});
+  };
+}
+
 // The last frames of what is given: as many as the caller asks for, or as the model can use.
 at::Tensor given_frames(const GenerateOptions& options, const DiffusionRecipe& recipe) {
   if (!options.seen.defined()) return options.seen;
@@ -100,16 +117,19 @@ WorldModelPipeline WorldModelPipeline::from_pretrained(const std::string& path, 
       throw Error(ErrorKind::kArgument, {.place = lora.path.string(),
                                          .what = "is a LoRA for '" + lora.component + "', which this model does not have",
                                          .hint = "leave the name out, or name a denoising network that `orrery inspect` lists"});
-  for (const auto& [name, there] : {std::pair{"vae", impl->autoencoder != nullptr}, {"scheduler", !parts.scheduler.keys().empty()}})
-    if (!there)
-      throw Error(ErrorKind::kConfig, {.place = model.path.string(),
-                                       .what = std::string("the part '") + name + "' is missing",
-                                       .hint = "is the download complete?"});
+  const auto need = [&](const char* name, bool there) {
+    if (there) return;
+    throw Error(ErrorKind::kConfig, {.place = model.path.string(),
+                                     .what = std::string("the part '") + name + "' is missing",
+                                     .hint = "is the download complete?"});
+  };
+  need("vae", impl->autoencoder != nullptr);
   parts.codec = impl->autoencoder->spec();
   impl->index = parts.index;
   impl->load = options;
   impl->scheduler = parts.scheduler;
   impl->recipe = entry.build(parts);
+  need("scheduler", impl->recipe->makes_pieces() || !parts.scheduler.keys().empty());
   return WorldModelPipeline(std::move(impl));
 }
 
@@ -194,10 +214,25 @@ Generated WorldModelPipeline::generate_latents(const GenerateOptions& options) c
     out.timings.encode = meter.seconds();
   }
 
-  sampling::Schedule schedule =
-      sampling::make_schedule(impl_->scheduler, {.steps = options.steps.value_or(defaults.steps),
-                                                 .flow_shift = options.flow_shift,
-                                                 .unit_ramp = recipe.unit_ramp()});
+  if (recipe.makes_pieces()) {
+    ProgressMeter meter(options.work, "denoise", 1);
+    out.latents = recipe.make_pieces(inputs, noise_draws(options, inputs.shape), [&](int64_t done, int64_t of) {
+      meter.expect(of);
+      meter.tell(done);
+    });
+    if (!is_finite(out.latents))
+      throw Error(ErrorKind::kWeights, {.place = "latents",
+                                        .what = "are not finite (NaN or infinity)",
+                                        .hint = "the checkpoint is damaged, or overflows in this --dtype"});
+    out.normalized.video = recipe.to_codec(out.latents);
+    out.normalized.fps = out.fps;
+    out.timings.denoise = meter.seconds();
+    return out;
+  }
+
+  sampling::Schedule schedule = sampling::make_schedule(
+      impl_->scheduler,
+      {.steps = options.steps.value_or(defaults.steps), .flow_shift = options.flow_shift, .unit_ramp = recipe.unit_ramp()});
   if (recipe.repeats_last_sigma()) schedule.sigmas.back() = schedule.sigmas[schedule.steps() - 1];
   const auto solver = sampling::make_solver(impl_->scheduler, schedule);
   at::Tensor sample = checked_noise(options, inputs.shape) * recipe.noise_scale();

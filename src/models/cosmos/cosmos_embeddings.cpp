@@ -62,9 +62,11 @@ CosmosEmbedding::CosmosEmbedding(const Weights& weights, int64_t width)
       linear_2(weights.sub("t_embedder.linear_2"), width, 3 * width, /*bias=*/false),
       norm(weights.get("norm.weight", {width})) {}
 
-CosmosTimeEmbedding CosmosEmbedding::operator()(const at::Tensor& times) const {
+CosmosTimeEmbedding CosmosEmbedding::operator()(const at::Tensor& times, const CosmosTimeEmbedding& actions) const {
   const at::Tensor sinusoids = layers::sinusoidal_embedding(times, width_);  // [B,K,D]
-  return {linear_2(at::silu(linear_1(sinusoids))), layers::rms_norm(sinusoids, norm, kEps)};
+  const at::Tensor temb = linear_2(at::silu(linear_1(sinusoids)));
+  if (!actions.temb.defined()) return {temb, layers::rms_norm(sinusoids, norm, kEps)};
+  return {temb + actions.temb, layers::rms_norm(sinusoids + actions.embedded_timestep, norm, kEps)};
 }
 
 layers::Rotary cosmos_rotary(const CosmosGridConfig& config, int64_t head_dim, const TokenGrid& grid, double fps) {

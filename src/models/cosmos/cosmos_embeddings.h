@@ -41,8 +41,8 @@ class CosmosPatchEmbed {
 class CosmosEmbedding {
  public:
   CosmosEmbedding(const Weights& weights, int64_t width);
-  /// times float [B,K] → temb [B,K,3D], embedded_timestep [B,K,D]
-  CosmosTimeEmbedding operator()(const at::Tensor& times) const;
+  /// times float [B,K] → temb [B,K,3D], embedded_timestep [B,K,D]. `actions`, where defined, are added to both before the norm.
+  CosmosTimeEmbedding operator()(const at::Tensor& times, const CosmosTimeEmbedding& actions = {}) const;
 
  private:
   int64_t width_;

@@ -3,7 +3,9 @@
 #include <ATen/ATen.h>
 
 #include <algorithm>
+#include <array>
 #include <sstream>
+#include <utility>
 
 #include "orrery/error.h"
 
@@ -43,6 +45,21 @@ at::Tensor optional_input(const TensorMap& inputs, const std::string& name) {
   return found == inputs.end() ? at::Tensor() : found->second;
 }
 
+// The argument names of the original repositories' forward, by diffusers' names.
+TensorMap by_this_name(TensorMap inputs) {
+  constexpr std::array<std::pair<const char*, const char*>, 4> kNames = {
+      {{"x_B_C_T_H_W", "hidden_states"},
+       {"timesteps_B_T", "timestep"},
+       {"crossattn_emb", "encoder_hidden_states"},
+       {"condition_video_input_mask_B_C_T_H_W", "condition_mask"}}};
+  for (const auto& [original, name] : kNames)
+    if (auto node = inputs.extract(original)) {
+      node.key() = name;
+      inputs.insert(std::move(node));
+    }
+  return inputs;
+}
+
 at::Tensor as_float(const at::Tensor& tensor) { return tensor.defined() ? tensor.to(at::kFloat) : tensor; }
 
 }  // namespace
@@ -58,7 +75,9 @@ CosmosTransformerConfig::CosmosTransformerConfig(const Config& config)
       encoder_hidden_states_channels(config.get<int64_t>("encoder_hidden_states_channels", 1024)),
       controlnet_block_every_n(config.get<int64_t>("controlnet_block_every_n", 0)),
       img_context_dim_in(config.get<int64_t>("img_context_dim_in", 0)),
-      img_context_dim_out(config.get<int64_t>("img_context_dim_out", 2048)) {
+      img_context_dim_out(config.get<int64_t>("img_context_dim_out", 2048)),
+      action_features(config.get<int64_t>("action_features", 0)),
+      actions_per_latent_frame(config.get<int64_t>("actions_per_latent_frame", 0)) {
   block.num_attention_heads = config.get<int64_t>("num_attention_heads", 32);
   block.attention_head_dim = config.get<int64_t>("attention_head_dim", 128);
   block.mlp_ratio = config.get<double>("mlp_ratio", 4.0);
@@ -94,6 +113,9 @@ CosmosTransformer3DModel::CosmosTransformer3DModel(const Config& config, const W
   if (config_.img_context_dim_in > 0)
     img_context_proj = CosmosContextProjection(weights.sub("img_context_proj"), config_.img_context_dim_in,
                                                config_.img_context_dim_out);
+  if (config_.action_features > 0)
+    action_embedder =
+        CosmosActionEmbedding(weights, config_.action_features, config_.block.width(), config_.actions_per_latent_frame);
 }
 
 std::unique_ptr<CosmosContext> CosmosTransformer3DModel::make_context(const ContextInputs& inputs,
@@ -112,6 +134,10 @@ std::unique_ptr<CosmosContext> CosmosTransformer3DModel::make_context(const Cont
     channels.push_back(cosmos_padding_channel(mask, shape));
   }
   if (!channels.empty()) context->extra_channels = at::cat(channels, 1);
+  if (inputs.actions.defined() != action_embedder.defined())
+    throw Error(ErrorKind::kArgument, {.place = class_name() + ": actions",
+                                       .what = action_embedder.defined() ? "are needed and lack" : "cannot be used by this network"});
+  if (inputs.actions.defined()) context->actions = action_embedder(inputs.actions, grid.t, inputs.condition_mask);
 
   const at::Tensor text = crossattn_proj.defined() ? crossattn_proj(inputs.text) : inputs.text;
   const at::Tensor image =
@@ -132,6 +158,7 @@ std::unique_ptr<Denoiser::Context> CosmosTransformer3DModel::prepare(const Condi
                        .image = conditions.image,
                        .text_mask = conditions.text_mask,
                        .condition_mask = conditions.known_mask,
+                       .actions = as_float(conditions.actions),
                        .fps = conditions.fps},
                       shape);
 }
@@ -158,7 +185,7 @@ at::Tensor CosmosTransformer3DModel::denoise(const at::Tensor& latents, const at
   const TokenGrid grid = patch_embed.grid(latents.sizes());
 
   at::Tensor hidden_states = patch_embed(input);          // [B,N,D]
-  const CosmosTimeEmbedding time = time_embed(times);     // [B,K,·]
+  const CosmosTimeEmbedding time = time_embed(times, context.actions);  // [B,K,·]
   for (size_t i = 0; i < transformer_blocks.size(); ++i) {
     hidden_states = transformer_blocks[i].forward(hidden_states, context.cross_keys[i], time, context.rotary,
                                                   context.extra_pos_emb, context.text_mask);
@@ -174,8 +201,8 @@ at::Tensor CosmosTransformer3DModel::denoise(const at::Tensor& latents, const at
       .reshape({latents.size(0), config_.out_channels, latents.size(2), latents.size(3), latents.size(4)});
 }
 
-TensorMap CosmosTransformer3DModel::call(const std::string& function, const TensorMap& inputs,
-                                         const CallOptions&) const {
+TensorMap CosmosTransformer3DModel::call(const std::string& function, const TensorMap& given, const CallOptions&) const {
+  const TensorMap inputs = by_this_name(given);
   if (function != "forward")
     throw Error(ErrorKind::kArgument, {.place = class_name() + "." + function, .what = "is not known", .expected = "forward"});
   const at::Tensor latents = require_input(inputs, "hidden_states", "transformer.forward").to(at::kFloat);
@@ -189,6 +216,7 @@ TensorMap CosmosTransformer3DModel::call(const std::string& function, const Tens
        .text_mask = optional_input(inputs, "attention_mask"),
        .condition_mask = as_float(optional_input(inputs, "condition_mask")),
        .padding_mask = as_float(optional_input(inputs, "padding_mask")),
+       .actions = as_float(optional_input(inputs, "action")),
        .fps = fps.defined() ? fps.to(at::kDouble).item<double>() : 0},
       latents.sizes());
   for (int64_t i = 0;; ++i) {
@@ -203,11 +231,12 @@ at::Tensor cosmos_times(const at::Tensor& timestep) {
   const at::Tensor times = timestep.to(at::kFloat);
   if (times.dim() == 0) return times.view({1, 1});
   if (times.dim() == 1) return times.unsqueeze(1);
+  if (times.dim() == 2) return times;
   if (times.dim() == 5) return times.flatten(1);
   std::ostringstream got;
   got << timestep.sizes();
   throw Error(ErrorKind::kArgument,
-              {.place = "timestep", .what = "has the wrong rank", .expected = "[B] or [B,1,T,1,1]", .got = got.str()});
+              {.place = "timestep", .what = "has the wrong rank", .expected = "[B], [B,T] or [B,1,T,1,1]", .got = got.str()});
 }
 
 }  // namespace orrery::models

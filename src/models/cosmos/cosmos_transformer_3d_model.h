@@ -8,6 +8,7 @@
 #include <string>
 #include <vector>
 
+#include "models/cosmos/cosmos_action_embedding.h"
 #include "models/cosmos/cosmos_embeddings.h"
 #include "models/cosmos/cosmos_transformer_block.h"
 #include "orrery/config.h"
@@ -28,6 +29,8 @@ struct CosmosTransformerConfig {
   int64_t crossattn_proj_in_channels, encoder_hidden_states_channels;
   int64_t controlnet_block_every_n;  ///< 0: takes no control
   int64_t img_context_dim_in, img_context_dim_out;
+  int64_t action_features;           ///< what the action embedders take; 0: the network takes no actions
+  int64_t actions_per_latent_frame;  ///< 0: all actions steer all frames
 };
 
 /// Linear and exact GELU: what brings text or picture embeddings to the width the blocks expect.
@@ -49,6 +52,7 @@ struct CosmosContext final : Denoiser::Context {
   at::Tensor extra_pos_emb;                 // [1,N,D], or undefined
   at::Tensor text_mask;                     // bool [B,1,1,L], or undefined
   at::Tensor extra_channels;                // [B,1 or 2,t,h,w] put behind the latents: condition mask, padding mask
+  CosmosTimeEmbedding actions;                // added to the embedding of the noise time, or undefined
   std::vector<at::Tensor> control_residuals;  // [B,N,D] each, added after every n-th block; empty: none
 };
 
@@ -66,7 +70,7 @@ class CosmosTransformer3DModel final : public Denoiser {
  private:
   // The inputs of a context under the reference's argument names.
   struct ContextInputs {
-    at::Tensor text, image, text_mask, condition_mask, padding_mask;
+    at::Tensor text, image, text_mask, condition_mask, padding_mask, actions;
     double fps = 0;
   };
   std::unique_ptr<CosmosContext> make_context(const ContextInputs& inputs, at::IntArrayRef shape) const;
@@ -80,6 +84,7 @@ class CosmosTransformer3DModel final : public Denoiser {
   CosmosAdaLayerNormZero norm_out;
   layers::Linear proj_out;
   CosmosContextProjection crossattn_proj, img_context_proj;
+  CosmosActionEmbedding action_embedder;
 };
 
 /// times of a reference call ([B], [B,1,T,1,1]) as [B,K]. Throws Error(kArgument) on another rank.

@@ -80,8 +80,8 @@ Names names_of(const Layout& layout, int64_t num_layers) {
 }
 
 // What stands in checkpoints of networks that grew out of these and compute something else.
-constexpr std::array<const char*, 6> kOtherNetworks = {"action_embedder_B_D",    "view_embeddings", "control_embedder",
-                                                       "repeat_frame_embedding", "control_blocks",  "token_embedder"};
+constexpr std::array<const char*, 5> kOtherNetworks = {"view_embeddings", "control_embedder", "repeat_frame_embedding",
+                                                       "control_blocks", "token_embedder"};
 
 // The sizes of a network, by the names of its layout.
 struct Sizes {
@@ -147,6 +147,11 @@ std::optional<Config> describe(const Weights& weights, const Layout& layout) {
           .with("rope_scale", rope_scale_of(predict1, in_channels > out_channels, projected > 0, width))
           .with("concat_padding_mask", true)
           .with("extra_pos_embed_type", std::string(weights.has("extra_pos_embedder.pos_emb_t") ? "learnable" : ""));
+  // Networks that project their text (Predict2.5) take the actions of each latent frame, earlier ones all at once.
+  constexpr int64_t kActionsPerLatentFrame = 4;
+  if (const int64_t features = size("action_embedder_B_D.fc1.weight", 1); features > 0)
+    config = config.with("action_features", features)
+                 .with("actions_per_latent_frame", projected > 0 ? kActionsPerLatentFrame : int64_t{0});
   if (weights.has("extra_pos_embedder.pos_emb_t"))
     config = config.with("max_size", std::vector<int64_t>{size("learnable_pos_embed.pos_emb_t", 0),
                                                           2 * size("learnable_pos_embed.pos_emb_h", 0),

@@ -10,4 +10,7 @@ namespace orrery::models {
 /// (WanPipeline, WanImageToVideoPipeline).
 std::unique_ptr<DiffusionRecipe> build_wan_recipe(const DiffusionParts& parts);
 
+/// The causal network as a text-to-video stream: block after block, each in a few steps.
+std::unique_ptr<DiffusionRecipe> build_causal_wan_recipe(const DiffusionParts& parts);
+
 }  // namespace orrery::models

@@ -31,16 +31,17 @@ std::vector<int64_t> token_grid(const WanTransformerConfig& config, at::IntArray
   return grid;
 }
 
-// Angles of one axis, in float64 as the reference computes its tables: [count, dim/2]
-at::Tensor axis_angles(int64_t count, int64_t dim) {
-  const at::Tensor frequencies = at::pow(10000.0, at::arange(0, dim, 2, at::kDouble) / static_cast<double>(dim)).reciprocal();
-  return at::outer(at::arange(count, at::kDouble), frequencies);
+// Angles of one axis from position `first` on, in float64 as the reference computes its tables: [count, dim/2]
+at::Tensor axis_angles(int64_t first, int64_t count, int64_t dim) {
+  const at::Tensor frequencies =
+      at::pow(10000.0, at::arange(0, dim, 2, at::kDouble) / static_cast<double>(dim)).reciprocal();
+  return at::outer(at::arange(first, first + count, at::kDouble), frequencies);
 }
 
-layers::Rotary rotary_of(int64_t head_dim, const std::vector<int64_t>& grid) {
+layers::Rotary rotary_of(int64_t head_dim, const std::vector<int64_t>& grid, int64_t first_frame = 0) {
   const int64_t dim_h = 2 * (head_dim / 6), dim_t = head_dim - 2 * dim_h;
-  const at::Tensor angles =
-      layers::grid_angles(axis_angles(grid[0], dim_t), axis_angles(grid[1], dim_h), axis_angles(grid[2], dim_h));
+  const at::Tensor angles = layers::grid_angles(axis_angles(first_frame, grid[0], dim_t), axis_angles(0, grid[1], dim_h),
+                                                axis_angles(0, grid[2], dim_h));
   return {angles.cos().to(at::kFloat), angles.sin().to(at::kFloat)};
 }
 
@@ -79,9 +80,9 @@ std::unique_ptr<WanContext> WanTransformer3DModel::make_context(const at::Tensor
                                                                 at::IntArrayRef shape) const {
   auto context = std::make_unique<WanContext>();
   context->rotary = rotary_of(config_.attention_head_dim, token_grid(config_, shape));
-  at::Tensor tokens = condition_embedder.text(text);
+  at::Tensor tokens = text.defined() ? condition_embedder.text(text) : condition_embedder.image(image);
   at::Tensor picture;
-  if (image.defined()) {
+  if (image.defined() && text.defined()) {
     if (config_.image_dim == 0)
       throw Error(ErrorKind::kArgument, {.place = "WanTransformer3DModel",
                                          .what = "was given a picture embedding and has no branch for it",
@@ -140,8 +141,8 @@ Latents WanTransformer3DModel::forward(const Latents& noisy, const at::Tensor& t
   return out;
 }
 
-at::Tensor WanTransformer3DModel::denoise(const at::Tensor& latents, const at::Tensor& times,
-                                          const WanContext& context) const {
+at::Tensor WanTransformer3DModel::denoise(const at::Tensor& latents, const at::Tensor& times, const WanContext& context,
+                                          WanMemory* memory) const {
   if (latents.size(1) != config_.in_channels)
     throw shape_error("has the wrong number of channels", std::to_string(config_.in_channels), latents.sizes(),
                       "an image-to-video checkpoint takes mask and picture latents beside the noisy ones");
@@ -149,11 +150,13 @@ at::Tensor WanTransformer3DModel::denoise(const at::Tensor& latents, const at::T
   const auto& patch = config_.patch_size;
 
   at::Tensor hidden_states = at::conv3d(latents, patch_embedding_weight, patch_embedding_bias, patch);  // [B,D,t,h,w]
-  hidden_states = hidden_states.flatten(2).transpose(1, 2).contiguous();                                 // [B,N,D]
-  const at::Tensor temb = condition_embedder.time(times);                                                // [B,K,D]
-  const at::Tensor timestep_proj = condition_embedder.modulation(temb);                                  // [B,K,6,D]
+  hidden_states = hidden_states.flatten(2).transpose(1, 2).contiguous();                                // [B,N,D]
+  const at::Tensor temb = condition_embedder.time(times);                                               // [B,K,D]
+  const at::Tensor timestep_proj = condition_embedder.modulation(temb);                                 // [B,K,6,D]
+  if (memory) memory->own.assign(blocks.size(), {});
+  const layers::Rotary rotary = memory ? rotary_of(config_.attention_head_dim, grid, memory->first_frame) : context.rotary;
   for (size_t i = 0; i < blocks.size(); ++i)
-    hidden_states = blocks[i].forward(hidden_states, context.cross_keys[i], timestep_proj, context.rotary);
+    hidden_states = blocks[i].forward(hidden_states, context.cross_keys[i], timestep_proj, rotary, memory, i);
 
   const auto modulation = (scale_shift_table + temb.unsqueeze(2)).unbind(2);  // shift, scale: [B,K,D]
   hidden_states =

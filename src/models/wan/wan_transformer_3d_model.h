@@ -2,6 +2,7 @@
 
 #include <ATen/core/Tensor.h>
 
+#include <functional>
 #include <map>
 #include <memory>
 #include <optional>
@@ -36,11 +37,24 @@ struct WanCrossKeys {
   at::Tensor image_key, image_value;
 };
 
+/// What a causal use of the network looks back on: frames that went through it earlier.
+struct WanMemory {
+  int64_t first_frame = 0;  ///< number of this call's first latent frame, for the rotary angles
+  std::vector<at::Tensor>
+      past;                     ///< by block, rotated keys and values of earlier frames [2,B,N',heads,head_dim]; empty: none
+  std::vector<at::Tensor> own;  ///< by block, the same of this call's frames; the call fills it
+  /// Run in each block between cross-attention and feed-forward, on [B,N,D]; empty: nothing is.
+  std::function<at::Tensor(size_t block, const at::Tensor& hidden_states)> inject;
+};
+
 /// Attention with queries and keys normalised across all heads together.
 class WanAttention {
  public:
   WanAttention(const Weights& weights, const WanTransformerConfig& config, bool added_kv);
-  at::Tensor self_attention(const at::Tensor& hidden_states, const layers::Rotary& rotary) const;
+  /// `past` (undefined: none) is seen too; `own`, where given, receives this call's rotated keys and values
+  /// [2,B,N,heads,head_dim].
+  at::Tensor self_attention(const at::Tensor& hidden_states, const layers::Rotary& rotary, const at::Tensor& past = {},
+                            at::Tensor* own = nullptr) const;
   WanCrossKeys keys(const at::Tensor& text, const at::Tensor& image) const;
   at::Tensor cross_attention(const at::Tensor& hidden_states, const WanCrossKeys& keys) const;
 
@@ -58,9 +72,9 @@ class WanTransformerBlock {
  public:
   WanTransformerBlock(const Weights& weights, const WanTransformerConfig& config);
   WanCrossKeys cross_keys(const at::Tensor& text, const at::Tensor& image) const { return attn2.keys(text, image); }
-  /// hidden_states [B,N,D], timestep_proj [B,K,6,D] → [B,N,D]
+  /// hidden_states [B,N,D], timestep_proj [B,K,6,D] → [B,N,D]. `memory`, where given, is read and filled at `index`.
   at::Tensor forward(at::Tensor hidden_states, const WanCrossKeys& keys, const at::Tensor& timestep_proj,
-                     const layers::Rotary& rotary) const;
+                     const layers::Rotary& rotary, WanMemory* memory = nullptr, size_t index = 0) const;
 
  private:
   double eps_;
@@ -107,10 +121,15 @@ class WanTransformer3DModel final : public Denoiser {
   Latents forward(const Latents& noisy, const at::Tensor& times, const Context& context) const override;
   TensorMap call(const std::string& function, const TensorMap& inputs, const CallOptions& options) const override;
 
- private:
+  const WanTransformerConfig& config() const { return config_; }
+  /// Text [B,L,text_dim] and a picture's tokens [B,L',image_dim], either of which may be undefined, ready for latents of
+  /// this shape.
   std::unique_ptr<WanContext> make_context(const at::Tensor& text, const at::Tensor& image, at::IntArrayRef shape) const;
-  at::Tensor denoise(const at::Tensor& latents, const at::Tensor& times, const WanContext& context) const;
+  /// latents [B,C,t,h,w] with all the network's input channels, times [B,K] → [B,C',t,h,w]
+  at::Tensor denoise(const at::Tensor& latents, const at::Tensor& times, const WanContext& context,
+                     WanMemory* memory = nullptr) const;
 
+ private:
   WanTransformerConfig config_;
   at::Tensor patch_embedding_weight, patch_embedding_bias;  // [D,C,pt,ph,pw], [D]
   WanTimeTextImageEmbedding condition_embedder;

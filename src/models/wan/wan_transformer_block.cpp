@@ -28,14 +28,20 @@ WanAttention::WanAttention(const Weights& weights, const WanTransformerConfig& c
   weights.ignore("norm_added_q.weight");  // some checkpoints hold it; the network has no use for it
 }
 
-at::Tensor WanAttention::self_attention(const at::Tensor& hidden_states, const layers::Rotary& rotary) const {
+at::Tensor WanAttention::self_attention(const at::Tensor& hidden_states, const layers::Rotary& rotary,
+                                        const at::Tensor& past, at::Tensor* own) const {
   using layers::rms_norm, layers::rotate, layers::split_heads;
   // [B,N,D] → [B,N,heads,head_dim]
   const at::Tensor query = split_heads(rms_norm(to_q(hidden_states), norm_q, eps_), heads_);
-  const at::Tensor key = split_heads(rms_norm(to_k(hidden_states), norm_k, eps_), heads_);
-  const at::Tensor value = split_heads(to_v(hidden_states), heads_);
-  return to_out(layers::attention(rotate(query, rotary, layers::RotaryPairs::kNeighbours),
-                                  rotate(key, rotary, layers::RotaryPairs::kNeighbours), value));
+  at::Tensor key = split_heads(rms_norm(to_k(hidden_states), norm_k, eps_), heads_);
+  key = rotate(key, rotary, layers::RotaryPairs::kNeighbours);
+  at::Tensor value = split_heads(to_v(hidden_states), heads_);
+  if (own) *own = at::stack({key, value});
+  if (past.defined()) {
+    key = at::cat({past[0], key}, 1);
+    value = at::cat({past[1], value}, 1);
+  }
+  return to_out(layers::attention(rotate(query, rotary, layers::RotaryPairs::kNeighbours), key, value));
 }
 
 WanCrossKeys WanAttention::keys(const at::Tensor& text, const at::Tensor& image) const {
@@ -70,15 +76,18 @@ WanTransformerBlock::WanTransformerBlock(const Weights& weights, const WanTransf
 }
 
 at::Tensor WanTransformerBlock::forward(at::Tensor hidden_states, const WanCrossKeys& keys, const at::Tensor& timestep_proj,
-                                        const layers::Rotary& rotary) const {
+                                        const layers::Rotary& rotary, WanMemory* memory, size_t index) const {
   // shift, scale, gate of attention, then of the feed-forward: [B,K,D] each
   const auto modulation = (timestep_proj + scale_shift_table).unbind(2);
 
   at::Tensor norm = layers::modulate(layers::layer_norm(hidden_states, eps_), modulation[0], modulation[1]);
-  hidden_states = layers::gated_residual(hidden_states, attn1.self_attention(norm, rotary), modulation[2]);
+  const at::Tensor past = memory && !memory->past.empty() ? memory->past[index] : at::Tensor();
+  at::Tensor attended = attn1.self_attention(norm, rotary, past, memory ? &memory->own[index] : nullptr);
+  hidden_states = layers::gated_residual(hidden_states, std::move(attended), modulation[2]);
 
   norm = norm2_weight.defined() ? layers::layer_norm(hidden_states, eps_, norm2_weight, norm2_bias) : hidden_states;
   hidden_states = hidden_states + attn2.cross_attention(norm, keys);
+  if (memory && memory->inject) hidden_states = memory->inject(index, hidden_states);
 
   norm = layers::modulate(layers::layer_norm(hidden_states, eps_), modulation[3], modulation[4]);
   at::Tensor inner = ffn_in(norm);
@@ -89,9 +98,11 @@ WanTimeTextImageEmbedding::WanTimeTextImageEmbedding(const Weights& weights, con
     : freq_dim_(config.freq_dim),
       time_linear_1(weights.sub("time_embedder.linear_1"), config.freq_dim, config.width(), /*bias=*/true),
       time_linear_2(weights.sub("time_embedder.linear_2"), config.width(), config.width(), /*bias=*/true),
-      time_proj(weights.sub("time_proj"), config.width(), 6 * config.width(), /*bias=*/true),
-      text_linear_1(weights.sub("text_embedder.linear_1"), config.text_dim, config.width(), /*bias=*/true),
-      text_linear_2(weights.sub("text_embedder.linear_2"), config.width(), config.width(), /*bias=*/true) {
+      time_proj(weights.sub("time_proj"), config.width(), 6 * config.width(), /*bias=*/true) {
+  if (config.text_dim > 0) {
+    text_linear_1 = layers::Linear(weights.sub("text_embedder.linear_1"), config.text_dim, config.width(), /*bias=*/true);
+    text_linear_2 = layers::Linear(weights.sub("text_embedder.linear_2"), config.width(), config.width(), /*bias=*/true);
+  }
   if (config.image_dim == 0) return;
   const Weights image = weights.sub("image_embedder");
   if (config.pos_embed_seq_len > 0) image_pos_embed = image.get("pos_embed", {1, config.pos_embed_seq_len, config.image_dim});

@@ -1,0 +1,16 @@
+#pragma once
+
+#include <memory>
+
+#include "orrery/world.h"
+
+namespace orrery::models {
+
+/// The causal network driven by keys and a mouse (Matrix-Game 2.0): network, Wan VAE, and where there is one a picture
+/// encoder.
+std::unique_ptr<World> build_causal_wan_world(const ModelDescription& model, const LoadOptions& options);
+
+/// Its keys and mouse, from the network's config.
+ActionSpace causal_wan_actions(const ModelDescription& model);
+
+}  // namespace orrery::models

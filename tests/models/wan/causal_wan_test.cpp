@@ -1,0 +1,98 @@
+#include <ATen/ATen.h>
+#include <gtest/gtest.h>
+
+#include "models/wan/causal_wan_model.h"
+#include "orrery/error.h"
+#include "orrery/load.h"
+#include "support/compare.h"
+#include "support/paths.h"
+
+namespace orrery::models {
+namespace {
+
+// The tensors by which a network of two blocks is recognised, under `prefix`.
+TensorMap network(const std::string& prefix, bool actions) {
+  TensorMap tensors;
+  const auto add = [&](const std::string& name, std::vector<int64_t> shape) {
+    tensors[prefix + name] = at::zeros(shape, at::kHalf);
+  };
+  add("patch_embedding.weight", {256, actions ? 36 : 16, 1, 2, 2});
+  add("head.head.weight", {64, 256});
+  add("time_embedding.0.weight", {256, 32});
+  for (const char* block : {"blocks.0.", "blocks.1."}) {
+    add(std::string(block) + "self_attn.q.weight", {256, 256});
+    add(std::string(block) + "ffn.0.weight", {512, 256});
+  }
+  add(actions ? "img_emb.proj.0.weight" : "text_embedding.0.weight",
+      actions ? std::vector<int64_t>{1280} : std::vector<int64_t>{256, 4096});
+  if (!actions) return tensors;
+  add("blocks.0.action_model.keyboard_embed.0.weight", {128, 2});
+  add("blocks.0.action_model.keyboard_embed.2.weight", {128, 128});
+  add("blocks.0.action_model.mouse_attn_q.weight", {1024, 256});
+  add("blocks.0.action_model.mouse_mlp.2.weight", {1024, 1024});
+  return tensors;
+}
+
+TEST(CausalWanDescribe, ReadsATrainingCheckpointsAverage) {
+  TensorMap tensors = network("generator_ema.model.", false);
+  tensors.merge(network("generator.model.", false));
+  const auto config = describe_causal_wan(Weights::from(tensors, "x.pt"));
+  ASSERT_TRUE(config);
+  EXPECT_EQ(config->get<std::string>("_section", ""), "generator_ema.model");
+  EXPECT_EQ(config->get<int64_t>("dim", 0), 256);
+  EXPECT_EQ(config->get<int64_t>("num_heads", 0), 2);
+  EXPECT_EQ(config->get<int64_t>("num_layers", 0), 2);
+  EXPECT_EQ(config->get<std::string>("model_type", ""), "t2v");
+}
+
+TEST(CausalWanDescribe, ReadsAGamesActions) {
+  const auto config = describe_causal_wan(Weights::from(network("", true), "x.safetensors"));
+  ASSERT_TRUE(config);
+  EXPECT_EQ(config->get<std::string>("model_type", ""), "i2v");
+  EXPECT_EQ(config->get<int64_t>("local_attn_size", 0), 4);  // the driving game
+  const ActionModuleConfig actions(config->object("action_config"));
+  EXPECT_EQ(actions.blocks, (std::vector<int64_t>{0}));
+  EXPECT_TRUE(actions.enable_mouse);
+  EXPECT_EQ(actions.keyboard_dim_in, 2);
+  EXPECT_EQ(actions.heads_num, 16);
+}
+
+TEST(CausalWanDescribe, LeavesAPlainNetworkToOthers) {
+  EXPECT_FALSE(describe_causal_wan(Weights::from(network("", false), "x.safetensors")));
+}
+
+TEST(ActionWindows, EachLatentFrameSeesTheFramesBeforeIt) {
+  const at::Tensor frames = at::arange(9, at::kFloat).view({1, 9, 1});
+  const at::Tensor windows = action_windows(frames, ActionModuleConfig(), /*first=*/0, /*count=*/3);
+  ASSERT_EQ(windows.sizes(), at::IntArrayRef({1, 3, 12, 1}));
+  EXPECT_TRUE(windows[0][0].eq(0).all().item<bool>());  // nothing before the first: its action is repeated
+  EXPECT_EQ(windows[0][2][0][0].item<float>(), 0);
+  EXPECT_EQ(windows[0][2][5][0].item<float>(), 1);
+  EXPECT_EQ(windows[0][2][11][0].item<float>(), 7);
+  EXPECT_THROW(action_windows(frames, ActionModuleConfig(), 3, 1), Error);
+}
+
+// Two calls of one block each say what one call of two blocks says.
+TEST(CausalWanModelTest, BlocksInOneCallOrInTwo) {
+  const auto folder = testing::golden_folder() / "transformer_causal_wan";
+  const auto component = load_component((folder / "model").string(), "transformer");
+  const auto& model = dynamic_cast<const CausalWanModel&>(*component);
+  const TensorMap in = load_safetensors(folder / "in.safetensors");
+  const at::Tensor whole = component->call("forward", in, {}).at("sample");
+  const auto context = model.prepare(in.at("context"), {});
+  CausalWanMemory memory;
+  for (const int64_t first : {0, 3}) {
+    const at::Tensor x = in.at("x").narrow(2, first, 3), times = in.at("t").narrow(1, first, 3);
+    // A look that is not kept leaves no trace.
+    model.forward(x * 2, times, *context, {}, memory, /*keep=*/false);
+    const at::Tensor part = model.forward(x, times, *context, {}, memory, /*keep=*/true);
+    EXPECT_TRUE(testing::is_close(part, whole.narrow(2, first, 3), testing::kSameMath));
+  }
+  EXPECT_EQ(memory.frames, 6);
+  EXPECT_EQ(memory.keys.front().size(2), 4 * 6);  // a window of four frames of six tokens
+  EXPECT_THROW(model.prepare({}, at::zeros({1, 5, 16})), Error);
+  EXPECT_THROW(model.prepare(at::zeros({1, 9, 16}), {}), Error);
+}
+
+}  // namespace
+}  // namespace orrery::models
