@@ -1,4 +1,5 @@
-# ORRERY_CUDA: AUTO builds kernels/cuda where a CUDA toolkit is found, ON insists on one, OFF does not look.
+# ORRERY_CUDA: AUTO builds kernels/cuda where there are a CUDA toolkit and an NVIDIA GPU, ON wherever there is a toolkit, and
+# insists on one; OFF does not look.
 # The kernels are a library of their own, liborrery_cuda.so, which the core loads when there is a GPU: the core itself links
 # nothing of CUDA.
 set(ORRERY_CUDA AUTO CACHE STRING "Build the CUDA kernels: AUTO, ON or OFF")
@@ -7,6 +8,10 @@ set_property(CACHE ORRERY_CUDA PROPERTY STRINGS AUTO ON OFF)
 file(GLOB_RECURSE orrery_cuda_sources CONFIGURE_DEPENDS ${CMAKE_CURRENT_SOURCE_DIR}/kernels/cuda/*.cu)
 if(ORRERY_CUDA STREQUAL "OFF")
   message(STATUS "CUDA kernels: switched off")
+  return()
+endif()
+if(ORRERY_CUDA STREQUAL "AUTO" AND NOT EXISTS /dev/nvidiactl)
+  message(STATUS "CUDA kernels: not built, there is no NVIDIA GPU here (-DORRERY_CUDA=ON builds them all the same)")
   return()
 endif()
 include(CheckLanguage)
@@ -20,9 +25,14 @@ elseif(NOT orrery_cuda_sources)
   message(STATUS "CUDA kernels: ${CMAKE_CUDA_COMPILER} is there, and this version has no CUDA kernel yet")
 else()
   message(STATUS "CUDA kernels: built with ${CMAKE_CUDA_COMPILER}")
+  # Machine code for each generation since Ampere, and PTX for those to come.
+  if(NOT DEFINED CMAKE_CUDA_ARCHITECTURES)
+    set(CMAKE_CUDA_ARCHITECTURES 80-real 86-real 89-real 90-real 100-real 120)
+  endif()
   enable_language(CUDA)
   add_library(orrery_cuda SHARED ${orrery_cuda_sources})
-  target_include_directories(orrery_cuda PRIVATE ${CMAKE_CURRENT_SOURCE_DIR})
+  target_include_directories(orrery_cuda PRIVATE ${CMAKE_CURRENT_SOURCE_DIR}
+    ${CMAKE_CURRENT_SOURCE_DIR}/kernels/cuda/device)
   target_compile_features(orrery_cuda PRIVATE cuda_std_20)
   set_target_properties(orrery_cuda PROPERTIES
     VERSION ${PROJECT_VERSION} SOVERSION ${PROJECT_VERSION_MAJOR}.${PROJECT_VERSION_MINOR}

@@ -1,0 +1,50 @@
+#include "ops/cuda_library.h"
+
+#include <dlfcn.h>
+
+#include <filesystem>
+#include <string>
+
+#include "orrery/error.h"
+
+namespace orrery::ops {
+namespace {
+
+constexpr const char* kName = "liborrery_cuda.so";
+
+struct Library {
+  void* handle = nullptr;
+  std::string problem;
+};
+
+Library open_library() {
+  Library library;
+  Dl_info here;
+  if (dladdr(reinterpret_cast<void*>(&cuda_symbol), &here) != 0 && here.dli_fname != nullptr) {
+    const auto beside = std::filesystem::path(here.dli_fname).parent_path() / kName;
+    library.handle = dlopen(beside.c_str(), RTLD_NOW | RTLD_LOCAL);
+  }
+  if (!library.handle) library.handle = dlopen(kName, RTLD_NOW | RTLD_LOCAL);
+  if (const char* why = library.handle ? nullptr : dlerror()) library.problem = why;
+  return library;
+}
+
+}  // namespace
+
+void* cuda_symbol(const char* symbol, const char* op) {
+  static const Library library = open_library();
+  if (!library.handle)
+    throw Error(ErrorKind::kUnsupported, {.place = op,
+                                          .what = "needs the CUDA kernels, which cannot be loaded",
+                                          .expected = kName,
+                                          .got = library.problem,
+                                          .hint = "build with -DORRERY_CUDA=ON, or use the device cpu"});
+  void* address = dlsym(library.handle, symbol);
+  if (!address)
+    throw Error(ErrorKind::kUnsupported, {.place = op,
+                                          .what = std::string("the CUDA library is of another version: it has no ") + symbol,
+                                          .hint = "use the liborrery_cuda.so that was built with this liborrery.so"});
+  return address;
+}
+
+}  // namespace orrery::ops

@@ -1,0 +1,120 @@
+#include "ops/dispatch.h"
+
+#include <ATen/Parallel.h>
+#include <c10/core/DeviceGuard.h>
+#include <c10/core/Stream.h>
+#include <c10/core/impl/VirtualGuardImpl.h>
+
+#include <algorithm>
+#include <sstream>
+
+#include "ops/cuda_library.h"
+#include "orrery/error.h"
+
+namespace orrery::ops {
+namespace {
+
+thread_local ScopedKernels::Find replacement = nullptr;
+
+template <class List>
+std::string text_of(const List& list) {
+  std::ostringstream text;
+  const char* between = "[";
+  for (const auto& item : list) {
+    text << between << item;
+    between = ", ";
+  }
+  if (list.begin() == list.end()) text << "[";
+  text << "]";
+  return text.str();
+}
+
+}  // namespace
+
+Operands& Operands::require(bool good, const char* name, const char* what, const std::string& expected,
+                            const std::string& got) {
+  if (good) return *this;
+  throw Error(ErrorKind::kArgument, {.place = op_ + ": " + name, .what = what, .expected = expected, .got = got});
+}
+
+Operands& Operands::first(const char* name, const at::Tensor& tensor, std::vector<at::ScalarType> types) {
+  require(tensor.defined(), name, "is missing", "a tensor", "none");
+  const bool known = std::find(types.begin(), types.end(), tensor.scalar_type()) != types.end();
+  require(known, name, "has a dtype that the op has no kernel for", text_of(types), at::toString(tensor.scalar_type()));
+  require(tensor.is_cpu() || tensor.is_cuda(), name, "is on a device without kernels", "cpu or cuda", tensor.device().str());
+  device_ = tensor.device();
+  return *this;
+}
+
+Operands& Operands::also(const char* name, const at::Tensor& tensor, at::ScalarType type, std::vector<int64_t> shape) {
+  require(tensor.defined(), name, "is missing", "a tensor", "none");
+  require(tensor.device() == device_, name, "is on another device", device_.str(), tensor.device().str());
+  require(tensor.scalar_type() == type, name, "has the wrong dtype", at::toString(type), at::toString(tensor.scalar_type()));
+  bool fits = tensor.dim() == static_cast<int64_t>(shape.size());
+  for (size_t i = 0; fits && i < shape.size(); ++i)
+    fits = shape[i] == -1 || shape[i] == tensor.size(static_cast<int64_t>(i));
+  return require(fits, name, "has the wrong shape", text_of(shape), text_of(tensor.sizes()));
+}
+
+Operands& Operands::rows(const char* name, const at::Tensor& tensor) {
+  return require(tensor.dim() > 0 && (tensor.size(-1) <= 1 || tensor.stride(-1) == 1), name,
+                 "must have the elements of its last dimension side by side", "a last stride of 1",
+                 text_of(tensor.strides()));
+}
+
+Operands& Operands::contiguous(const char* name, const at::Tensor& tensor) {
+  return require(tensor.is_contiguous(), name, "must be contiguous", "row-major strides", text_of(tensor.strides()));
+}
+
+bool Operands::on_gpu() const {
+  return replacement != nullptr || device_.is_cuda();
+}
+
+void Operands::run(const char* symbol, const void* parameters) const {
+  const c10::OptionalDeviceGuard guard(device_.is_cuda() ? std::optional(device_) : std::nullopt);
+  void* stream = nullptr;
+  void* address = nullptr;
+  if (replacement) {
+    address = replacement(symbol);
+    if (!address) throw Error(ErrorKind::kUnsupported, {.place = op_, .what = std::string("there is no kernel ") + symbol});
+  } else {
+    address = cuda_symbol(symbol, op_.c_str());
+    stream = c10::impl::VirtualGuardImpl(device_.type()).getStream(device_).native_handle();
+  }
+  const int error = reinterpret_cast<int (*)(const void*, void*)>(address)(parameters, stream);
+  if (error == 0) return;
+  std::string text = "CUDA error " + std::to_string(error);
+  if (!replacement) {
+    const auto describe = reinterpret_cast<const char* (*)(int)>(cuda_symbol("orrery_cuda_error_text", op_.c_str()));
+    text += std::string(": ") + describe(error);
+  }
+  throw Error(ErrorKind::kDevice, {.place = op_,
+                                   .what = std::string("the kernel ") + symbol + " could not be started",
+                                   .got = text,
+                                   .hint = "a GPU of compute capability 8.0 or newer is needed; or use the device cpu"});
+}
+
+kernels::Number number_of(at::ScalarType type) {
+  switch (type) {
+    case at::kFloat: return kernels::Number::kFloat32;
+    case at::kBFloat16: return kernels::Number::kBFloat16;
+    case at::kHalf: return kernels::Number::kFloat16;
+    case at::kChar: return kernels::Number::kInt8;
+    case at::ScalarType::Float8_e4m3fn: return kernels::Number::kFloat8;
+    default:
+      throw Error(ErrorKind::kArgument, {.place = "dtype", .what = "kernels do not know it", .got = at::toString(type)});
+  }
+}
+
+void spread(int64_t count, int64_t grain, const std::function<void(int64_t, int64_t)>& piece) {
+  at::parallel_for(0, count, std::max<int64_t>(1, grain), piece);
+}
+
+ScopedKernels::ScopedKernels(Find find) : outer_(replacement) {
+  replacement = find;
+}
+ScopedKernels::~ScopedKernels() {
+  replacement = outer_;
+}
+
+}  // namespace orrery::ops

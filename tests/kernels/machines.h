@@ -1,0 +1,37 @@
+#pragma once
+
+#include <ATen/core/Tensor.h>
+
+#include <functional>
+#include <string>
+#include <vector>
+
+#include "support/compare.h"
+
+namespace orrery::testing {
+
+/// Something that runs kernels: the CPU's twin, the emulation under an order of threads, the interpreter of nvcc's PTX, a
+/// GPU.
+struct Machine {
+  std::string name;
+  std::function<at::Tensor(const std::function<at::Tensor()>&)> run;  ///< calls an op with it
+};
+
+/// Those at hand in this process, the CPU first.
+const std::vector<Machine>& machines();
+/// The same without the CPU.
+const std::vector<Machine>& gpu_machines();
+
+/// How near a kernel that computes in float32 and rounds its result to `type` comes to the formula in float64, rounded so too.
+Tolerance rounding_of(at::ScalarType type);
+
+/// `op` on every machine against `expected` (float64, or the exact result): EXPECTs closeness.
+void expect_on_all_machines(const at::Tensor& expected, const std::function<at::Tensor()>& op);
+
+/// A float32 vector of any length whose memory is only promised: pages come when they are touched.
+at::Tensor sparse_floats(int64_t count);
+
+/// The message of the Error that a call throws; "no error" if it throws none.
+std::string error_of(const std::function<at::Tensor()>& op);
+
+}  // namespace orrery::testing
