@@ -30,7 +30,7 @@ __device__ __forceinline__ void read_modulation(float (&values)[N], const Modula
 }
 
 template <class T, int N>
-__global__ void __launch_bounds__(32 * kRowsPerBlock) modulated_norm_kernel(ModulatedNorm p) {
+__global__ void __launch_bounds__(256) modulated_norm_kernel(ModulatedNorm p) {
   using Vector = simt::Vector<T, N>;
   const int64_t row = int64_t{blockIdx.x} * kRowsPerBlock + threadIdx.x / 32;
   if (row >= p.rows) return;
@@ -86,7 +86,7 @@ __global__ void __launch_bounds__(32 * kRowsPerBlock) modulated_norm_kernel(Modu
 }
 
 template <class T, int N>
-__global__ void __launch_bounds__(32 * kRowsPerBlock) gated_residual_kernel(GatedResidual p) {
+__global__ void __launch_bounds__(256) gated_residual_kernel(GatedResidual p) {
   using Vector = simt::Vector<T, N>;
   const int64_t row = int64_t{blockIdx.x} * kRowsPerBlock + threadIdx.x / 32;
   if (row >= p.rows) return;

@@ -23,6 +23,7 @@ const std::vector<Machine>& machines();
 const std::vector<Machine>& gpu_machines();
 
 /// How near a kernel that computes in float32 and rounds its result to `type` comes to the formula in float64, rounded so too.
+/// bfloat16 has its own line, 2⁻⁸: the weights of a softmax are rounded to it on their way to the tensor cores.
 Tolerance rounding_of(at::ScalarType type);
 
 /// `op` on every machine against `expected` (float64, or the exact result): EXPECTs closeness.
