@@ -4,59 +4,98 @@
 #include <dlfcn.h>
 #include <sys/mman.h>
 
+#include <cstdlib>
+#include <filesystem>
+
+#include "kernels/ptx_folder.h"
 #include "ops/dispatch.h"
 #include "orrery/error.h"
+#include "ptx/machine.h"
 #include "simt/simt.h"
 
 namespace orrery::testing {
 namespace {
 
-Machine emulated(const std::string& name, simt::Order order, bool copies_at_once) {
-  return {name, [order, copies_at_once](const std::function<at::Tensor()>& op) {
-            const simt::Setting before = simt::setting();
-            simt::setting().order = order;
-            simt::setting().copies_at_once = copies_at_once;
-            simt::setting().machine = nullptr;
+at::Tensor stays(const at::Tensor& tensor) {
+  return tensor;
+}
+
+// Launches go to the kernels in this program, which run under a setting.
+Machine launched(const std::string& name, const simt::Setting& setting) {
+  return {name, [setting](const Op& op) {
+            struct Restored {
+              simt::Setting before = simt::setting();
+              ~Restored() { simt::setting() = before; }
+            } restored;
+            simt::setting() = setting;
             const ops::ScopedKernels kernels([](const char* symbol) { return dlsym(RTLD_DEFAULT, symbol); });
-            at::Tensor result;
-            try {
-              result = op();
-            } catch (...) {
-              simt::setting() = before;
-              throw;
-            }
-            simt::setting() = before;
-            return result;
+            return op(stays);
           }};
 }
 
-std::vector<Machine> found() {
-  return {{"cpu", [](const std::function<at::Tensor()>& op) { return op(); }},
-          emulated("emulated, forward", simt::Order::kForward, false),
-          emulated("emulated, backward", simt::Order::kBackward, true),
-          emulated("emulated, shuffled", simt::Order::kShuffled, false)};
+struct Found {
+  std::vector<Machine> machines;
+  std::string problem;
+};
+
+Found ptx_machines() {
+  const std::filesystem::path folder = ptx_folder();
+  if (folder.empty()) return {{}, "this build found no nvcc, so there is no PTX to interpret"};
+  return {{launched("PTX", {.machine = ptx::machine_of(folder)}),
+           launched("PTX, backward", {simt::Order::kBackward, true, ptx::machine_of(folder)})},
+          ""};
 }
+
+Found gpu_machines() {
+  // LibTorch's CUDA library registers itself when it is loaded; the program is not linked to it.
+  if (!dlopen("libtorch_cuda.so", RTLD_NOW | RTLD_GLOBAL))
+    return {{}, std::string("LibTorch has no CUDA here: ") + dlerror()};
+  if (!at::hasCUDA()) return {{}, "there is no NVIDIA GPU on this machine"};
+  return {{{"GPU",
+            [](const Op& op) {
+              return op([](const at::Tensor& t) { return t.defined() ? t.to(at::kCUDA) : t; }).to(at::kCPU);
+            }}},
+          ""};
+}
+
+Found found() {
+  const char* wanted = std::getenv("ORRERY_KERNEL_MACHINES");
+  if (wanted && std::string(wanted) == "ptx") return ptx_machines();
+  if (wanted && std::string(wanted) == "gpu") return gpu_machines();
+  return {{{"cpu", [](const Op& op) { return op(stays); }},
+           launched("emulated, forward", {simt::Order::kForward, false, {}}),
+           launched("emulated, backward", {simt::Order::kBackward, true, {}}),
+           launched("emulated, shuffled", {simt::Order::kShuffled, false, {}})},
+          ""};
+}
+
+const Found& known() {
+  static const Found all = found();
+  return all;
+}
+
+class MachinesAreThere : public ::testing::Environment {
+  void SetUp() override {
+    if (!why_no_machines().empty()) GTEST_SKIP() << why_no_machines();
+  }
+};
+[[maybe_unused]] const auto* environment = ::testing::AddGlobalTestEnvironment(new MachinesAreThere);
 
 }  // namespace
 
 const std::vector<Machine>& machines() {
-  static const std::vector<Machine> all = found();
-  return all;
+  return known().machines;
 }
-
-const std::vector<Machine>& gpu_machines() {
-  static const std::vector<Machine> all(machines().begin() + 1, machines().end());
-  return all;
+const std::string& why_no_machines() {
+  return known().problem;
 }
 
 Tolerance rounding_of(at::ScalarType type) {
   if (type == at::kBFloat16) return {4e-3};
   return type == at::kHalf ? kPipelineParity : kSameMath;
 }
-return type == at::kBFloat16 || type == at::kHalf ? kPipelineParity : kSameMath;
-}
 
-void expect_on_all_machines(const at::Tensor& expected, const std::function<at::Tensor()>& op) {
+void expect_on_all_machines(const at::Tensor& expected, const Op& op) {
   for (const Machine& machine : machines()) {
     const at::Tensor actual = machine.run(op);
     EXPECT_TRUE(is_close(actual, expected.to(actual.scalar_type()), rounding_of(actual.scalar_type())))

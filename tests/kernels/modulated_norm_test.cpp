@@ -34,9 +34,10 @@ TEST(ModulatedNormTest, IsTheFormulaForEveryShapeDtypeAndMachine) {
         const at::Tensor scale = at::randn({groups, width}), shift = at::randn({groups, width});
         const at::Tensor more = at::randn({groups, 2 * width});  // the addends are strided, as a chunk of a projection is
         expect_on_all_machines(
-            formula(x, kind, weight, bias, scale + more.narrow(1, 0, width), shift + more.narrow(1, width, width)), [&] {
-              return ops::modulated_norm(x, kind, 1e-6, weight, bias, {scale, more.narrow(1, 0, width)},
-                                         {shift, more.narrow(1, width, width)});
+            formula(x, kind, weight, bias, scale + more.narrow(1, 0, width), shift + more.narrow(1, width, width)),
+            [&](const Bring& on) {
+              return ops::modulated_norm(on(x), kind, 1e-6, on(weight), on(bias), {on(scale), on(more.narrow(1, 0, width))},
+                                         {on(shift), on(more.narrow(1, width, width))});
             });
       }
     }
@@ -49,7 +50,7 @@ TEST(ModulatedNormTest, TakesRowsThatAreApartAndNoModulation) {
     const at::Tensor x = wide.select(1, 1).narrow(1, first, 48);
     const at::Tensor none = at::zeros({1, 48});
     expect_on_all_machines(formula(x, ops::NormKind::kRms, at::ones({48}), none, none, none),
-                           [&] { return ops::modulated_norm(x, ops::NormKind::kRms, 1e-6); });
+                           [&](const Bring& on) { return ops::modulated_norm(on(x), ops::NormKind::kRms, 1e-6); });
   }
 }
 
@@ -61,7 +62,9 @@ TEST(ModulatedNormTest, GatedResidualIsTheFormula) {
       const at::Tensor gate = at::randn({groups, width}), addend = at::randn({groups, width});
       const at::Tensor expected =
           residual.to(at::kDouble) + (gate + addend).to(at::kDouble).repeat_interleave(rows / groups, 0) * x.to(at::kDouble);
-      expect_on_all_machines(expected, [&] { return ops::gated_residual(residual, x, {gate, addend}); });
+      expect_on_all_machines(expected, [&](const Bring& on) {
+        return ops::gated_residual(on(residual), on(x), {on(gate), on(addend)});
+      });
     }
   }
 }
@@ -73,7 +76,7 @@ TEST(ModulatedNormTest, OffsetsHave64Bits) {
   x.copy_(at::randn({3, 64}));
   const at::Tensor none = at::zeros({1, 64});
   expect_on_all_machines(formula(x, ops::NormKind::kRms, at::ones({64}), none, none, none),
-                         [&] { return ops::modulated_norm(x, ops::NormKind::kRms, 1e-6); });
+                         [&](const Bring& on) { return ops::modulated_norm(on(x), ops::NormKind::kRms, 1e-6); });
 }
 
 TEST(ModulatedNormTest, RefusesByName) {

@@ -72,8 +72,10 @@ TEST(PagedAttentionTest, IsAttentionOverSinkAndWindow) {
         const at::Tensor query = at::randn({2, queries, 3, 2, width}).to(type).select(2, 0);  // part of a joint projection
         const at::Tensor angles = at::randn({ops::visible_tokens(s.cache, window), width / 2});
         const at::Tensor cos = angles.cos(), sin = angles.sin();
-        expect_on_all_machines(formula(query, s, window, cos, sin, neighbours),
-                               [&] { return ops::paged_attention(query, s.cache, window, cos, sin, neighbours); });
+        expect_on_all_machines(formula(query, s, window, cos, sin, neighbours), [&](const Bring& on) {
+          const ops::PagedKeys cache{on(s.cache.keys), on(s.cache.values), on(s.cache.table), kSink, length};
+          return ops::paged_attention(on(query), cache, window, on(cos), on(sin), neighbours);
+        });
       }
     }
   }

@@ -36,8 +36,9 @@ TEST(QkNormRopeTest, IsTheFormulaForEveryFormDtypeAndMachine) {
         const at::Tensor x = at::randn({batch, tokens, 3, heads, width}).to(type).select(2, 1);
         const at::Tensor weight = form.over_all_heads ? at::randn({heads, width}) : at::randn({width});
         const at::Tensor angles = at::randn({tokens, width / 2}), cos = angles.cos(), sin = angles.sin();
-        expect_on_all_machines(formula(x, weight, cos, sin, form),
-                               [&] { return ops::qk_norm_rope(x, weight, cos, sin, form); });
+        expect_on_all_machines(formula(x, weight, cos, sin, form), [&](const Bring& on) {
+          return ops::qk_norm_rope(on(x), on(weight), on(cos), on(sin), form);
+        });
       }
     }
   }
@@ -46,7 +47,7 @@ TEST(QkNormRopeTest, IsTheFormulaForEveryFormDtypeAndMachine) {
 TEST(QkNormRopeTest, LeavesOutWhatIsNotGiven) {
   const at::Tensor x = at::randn({1, 3, 2, 8});
   expect_on_all_machines(x.transpose(1, 2).to(at::kDouble),
-                         [&] { return ops::qk_norm_rope(x, {}, {}, {}, {.heads_first = true}); });
+                         [&](const Bring& on) { return ops::qk_norm_rope(on(x), {}, {}, {}, {.heads_first = true}); });
 }
 
 TEST(QkNormRopeTest, RefusesByName) {

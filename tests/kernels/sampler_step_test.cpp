@@ -38,12 +38,17 @@ TEST(SamplerStepTest, IsTheSumToTheLastBitOnEveryMachine) {
         const at::Tensor guided = (from_negative ? n : o) + (o - n) * w.guidance;
         const at::Tensor expected = sample * w.of_sample + guided * w.of_output + noise_of(sample, key) * w.of_noise;
         for (const Machine& machine : machines())
-          EXPECT_TRUE(machine.run([&] { return ops::sampler_step(sample, output, negative, w, key); }).equal(expected))
+          EXPECT_TRUE(
+              machine.run([&](const Bring& on) { return ops::sampler_step(on(sample), on(output), on(negative), w, key); })
+                  .equal(expected))
               << machine.name;
       }
       const at::Tensor plain = sample - output.to(at::kFloat) * 0.25f;
       for (const Machine& machine : machines())
-        EXPECT_TRUE(machine.run([&] { return ops::sampler_step(sample, output, {}, {.of_output = -0.25f}); }).equal(plain))
+        EXPECT_TRUE(
+            machine
+                .run([&](const Bring& on) { return ops::sampler_step(on(sample), on(output), {}, {.of_output = -0.25f}); })
+                .equal(plain))
             << machine.name;
     }
   }
