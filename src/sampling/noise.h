@@ -15,17 +15,11 @@ struct NoiseKey {
 };
 
 /// Standard normal float32 of this shape: Philox4x32-10 keyed by `seed`, counted by (element, step, frame), then Box-Muller.
-/// The same values whatever the order and the number of threads.
+/// The same bits whatever the number of threads, the machine and the device (kernels/common/philox.h).
 /// Source: Salmon et al., "Parallel random numbers: as easy as 1, 2, 3", 2011.
 at::Tensor normal_noise(at::IntArrayRef shape, const NoiseKey& key);
 
 /// Noise for latents [B,C,t,h,w], each of the t frames from its own stream, the first of them frame `key.frame`.
 at::Tensor latent_noise(at::IntArrayRef shape, const NoiseKey& key);
-
-/// The raw generator: four 32-bit words of counter and key (for tests against the published vectors).
-struct PhiloxBlock {
-  uint32_t words[4];
-};
-PhiloxBlock philox4x32_10(PhiloxBlock counter, uint64_t key);
 
 }  // namespace orrery::sampling

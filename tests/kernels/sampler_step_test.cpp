@@ -54,6 +54,21 @@ TEST(SamplerStepTest, IsTheSumToTheLastBitOnEveryMachine) {
   }
 }
 
+// The known-answer vectors of the Random123 distribution (kat_vectors, philox4x32 10).
+TEST(SamplerStepTest, PhiloxGivesThePublishedVectors) {
+  const kernels::Philox zeros = kernels::philox4x32_10({{0, 0, 0, 0}}, 0);
+  EXPECT_EQ(zeros.words[0], 0x6627e8d5u);
+  EXPECT_EQ(zeros.words[1], 0xe169c58du);
+  EXPECT_EQ(zeros.words[2], 0xbc57ac4cu);
+  EXPECT_EQ(zeros.words[3], 0x9b00dbd8u);
+  const uint32_t all = 0xffffffffu;
+  const kernels::Philox ones = kernels::philox4x32_10({{all, all, all, all}}, ~uint64_t{0});
+  EXPECT_EQ(ones.words[0], 0x408f276du);
+  EXPECT_EQ(ones.words[1], 0x41c83b0eu);
+  EXPECT_EQ(ones.words[2], 0xa20bc7c6u);
+  EXPECT_EQ(ones.words[3], 0x6d5451fdu);
+}
+
 // The arithmetic that is the same everywhere, against the C library's.
 TEST(SamplerStepTest, NormalsAreThoseOfBoxMullerInFloat64) {
   int64_t differing = 0;
