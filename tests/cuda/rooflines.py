@@ -21,11 +21,14 @@ def rows():
     yield 'qk_norm_rope', f'Wan 1.3B, queries of {tokens} tokens', 4 * tokens * 1536 + 8 * tokens * 64, 10 * tokens * 1536, 2
     numbers = 16 * 21 * 60 * 104
     yield 'sampler_step', 'Wan 1.3B latents, guided, no noise', numbers * 12, 6 * numbers, 2
-    yield from more()
-
-
-def more():
-    return ()
+    heads, width, seen, new = 12, 128, 9360, 4680  # Self-Forcing: chunks of 3 latent frames of 1560 tokens, 6 frames in sight
+    yield 'paged_attention', f'Wan 1.3B streaming, {new} tokens see {seen}', 4 * heads * width * (new + seen), \
+        4 * heads * width * new * seen, 0
+    yield 'quantized_linear', 'one token, 4096 → 14336, int8', 4096 * 14336 + 4 * 14336, 2 * 4096 * 14336, 2
+    yield 'top_p', 'one row of 64000 logits', 4 * 64000, 34 * 30 * 64000, 2
+    yield 'fsq', 'Cosmos DV8x16x16, 1 s of 720p', 4 * 2 * 6 * 45 * 80 * 6, 40 * 6 * 45 * 80 * 6, 2
+    yield 'patch', 'Haar 2x2x2 of 16 frames of 720p', 4 * 3 * 16 * 720 * 1280, 3 * 3 * 16 * 720 * 1280, 2
+    yield 'frames', '16 frames of 720p NV12 to bfloat16', 16 * 720 * 1280 * 7.5, 60 * 16 * 720 * 1280, 2
 
 
 def table():
