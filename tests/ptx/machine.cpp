@@ -242,6 +242,7 @@ class Thread {
       case kAbsolute: return out(i, bits(std::fabs(a)));
       case kRoot: return out(i, bits(std::sqrt(a)));
       case kReciprocal: return out(i, bits(F(1) / a));
+      case kCopySign: return out(i, bits(std::copysign(number(1), a)));
       case kPowerOfTwo: return out(i, bits(std::exp2(a)));
       default: fail(i, "has no floating-point form");
     }

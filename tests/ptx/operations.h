@@ -85,7 +85,7 @@ inline int operation_of(const std::vector<std::string>& words) {
                                                                         {"shfl", kShuffle},
                                                                         {"ldmatrix", kLoadMatrices},
                                                                         {"mma", kMultiplyMatrices},
-                                                                        {"prmt", kPermute}};
+                                                                        {"prmt", kPermute}, {"copysign", kCopySign}};
   for (const auto& [name, operation] : kNames)
     if (w == name) return operation;
   return -1;
