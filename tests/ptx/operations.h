@@ -85,7 +85,8 @@ inline int operation_of(const std::vector<std::string>& words) {
                                                                         {"shfl", kShuffle},
                                                                         {"ldmatrix", kLoadMatrices},
                                                                         {"mma", kMultiplyMatrices},
-                                                                        {"prmt", kPermute}, {"copysign", kCopySign}};
+                                                                        {"prmt", kPermute},
+                                                                        {"copysign", kCopySign}};
   for (const auto& [name, operation] : kNames)
     if (w == name) return operation;
   return -1;
