@@ -10,7 +10,7 @@
 namespace orrery::kernels {
 
 template <class T>
-__global__ void __launch_bounds__(256) patch_kernel(Patch p) {
+__global__ void __launch_bounds__(256, 4) patch_kernel(Patch p) {
   const int64_t cell = int64_t{blockIdx.x} * 256 + threadIdx.x;
   if (cell < p.batch * p.channels * p.t * p.h * p.w) move_cell<T>(p, cell);
 }
