@@ -42,8 +42,7 @@ enum Operation {
   kCommit,
   kWait,
   kPermute,
-  kDot,
-  kNothing,
+  kCopySign,
 };
 
 /// −1 for what the interpreter does not know.
