@@ -104,6 +104,26 @@ int64_t resident_bytes() {
   return resident * sysconf(_SC_PAGESIZE);
 }
 
+// What a fork and a restore take, medians.
+struct StateTimes {
+  double fork_ms = 0, restore_ms = 0;
+};
+
+StateTimes time_state(const orrery::World& world, const orrery::State& state) {
+  constexpr int kTimes = 21;
+  std::vector<double> forks, restores;
+  const std::string saved = state.save();
+  for (int i = 0; i < kTimes; ++i) {
+    const Stopwatch fork;
+    const orrery::State other = state.fork();
+    forks.push_back(1000 * fork.seconds());
+    const Stopwatch restore;
+    const orrery::State restored = world.restore(saved);
+    restores.push_back(1000 * restore.seconds());
+  }
+  return {percentile(forks, 0.5), percentile(restores, 0.5)};
+}
+
 // Where the frames go: a video as they come, so that a long drive takes no more memory than a short one; or one tensor at
 // the end.
 class Output {
@@ -221,11 +241,14 @@ void run(const Options& options) {
   const double rate = 1000 * static_cast<double>(frames) / std::accumulate(step_ms.begin(), step_ms.end(), 0.0);
   const double p50 = percentile(step_ms, 0.5), p95 = percentile(step_ms, 0.95), p99 = percentile(step_ms, 0.99);
   if (options.json) {
+    const StateTimes times = time_state(*world, state);
     nlohmann::json json = {{"frames", frames},
                            {"frames_per_second", rate},
                            {"step_ms", {{"p50", p50}, {"p95", p95}, {"p99", p99}}},
                            {"state_bytes", state.bytes()},
                            {"resident_bytes", resident_bytes()}};
+    json["fork_ms"] = times.fork_ms;
+    json["restore_ms"] = times.restore_ms;
     if (early_bytes > 0) json["resident_bytes_after_100_steps"] = early_bytes;
     std::puts(json.dump().c_str());
   } else {
