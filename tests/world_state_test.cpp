@@ -219,6 +219,15 @@ TEST(ActionSpaceTest, IsDescribedWithoutWeights) {
   EXPECT_FALSE(describe_action_space(describe_model(folder("doom/vae"))).has_value());
 }
 
+TEST(WorldInspectTest, BundledWorldsAreWhole) {
+  for (const std::string name : {"pusht", "doom"})
+    for (const ComponentDescription& part : describe_model(folder(name)).components) {
+      const ComponentReport report = inspect_component(part);
+      EXPECT_TRUE(report.missing.empty() && report.unexpected.empty() && report.misshapen.empty())
+          << name << " " << part.name;
+    }
+}
+
 TEST(ActionSpaceTest, ABlockTakesOneRowOrSeveral) {
   const ActionSpace space{.width = 2, .rows_per_step = 3};
   EXPECT_NO_THROW(space.check({1, 2}));

@@ -4,6 +4,7 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <cmath>
 #include <fstream>
 #include <iterator>
 #include <memory>
@@ -58,12 +59,13 @@ Rows read_actions(const fs::path& path, const orrery::World& world) {
         {.place = path.string(), .what = "holds no actions", .expected = "a .npy, a .safetensors, or a JSON array of rows"});
   Rows out;
   for (const auto& row : json) {
-    if (row.is_string())
+    if (row.is_string()) {
       out.push_back(world.encode_action(row.get<std::string>()));
-    else if (row.is_number())
-      out.push_back({row.get<double>()});
-    else
-      out.push_back(row.get<std::vector<double>>());
+      continue;
+    }
+    std::vector<double>& numbers = out.emplace_back();  // what is no number is refused, with its row, before its step
+    for (const auto& number : row.is_array() ? row : nlohmann::json::array({row}))
+      numbers.push_back(number.is_number() ? number.get<double>() : std::nan(""));
   }
   return out;
 }

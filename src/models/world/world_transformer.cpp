@@ -61,6 +61,7 @@ OrreryWorldTransformer::OrreryWorldTransformer(const Config& config, const Weigh
                       linear(w, "time_out", width_, width_), linear(w, "mlp_in", width_, mlp),
                       linear(w, "mlp_out", mlp, width_)});
   }
+  if (position.is_meta()) return;  // inspected, not loaded
   fast_ = std::make_unique<FastTransformer>(TransformerSizes{.patch = patch_size_,
                                                              .side = latent_size_,
                                                              .channels = in_channels_,
