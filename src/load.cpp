@@ -28,6 +28,7 @@ constexpr const char* kTokenizer = "tokenizer";
 const std::string kTransformer = "transformer";
 constexpr size_t kMaxBundle =
     16;  // more files than any release has beside each other: something else, and slow to look into
+constexpr const char* kWeightForm = "weights_in_memory";  // a WeightForm, for those who read it: layers::weight_form()
 
 const models::Entry* known_class(const std::string& class_name) {
   for (const models::Entry& entry : models::entries())
@@ -244,12 +245,18 @@ std::unique_ptr<Component> load_component(const ComponentDescription& descriptio
     if (description.name.starts_with(kTokenizer)) return load_text_tokenizer(description.path, description.class_name);
     const models::Entry& entry = models::entry_of(description.class_name, place);
     const Weights weights = open_weights(description, entry, options).to(options.dtype, options.device);
-    std::unique_ptr<Component> component = entry.build(description.config, weights);
+    const bool other_form = options.weights != WeightForm::kStored;
+    const Config config = other_form ? description.config.with(kWeightForm, static_cast<int64_t>(options.weights))
+                                     : description.config;
+    std::unique_ptr<Component> component = entry.build(config, weights);
+    if (const auto unread = config.unread(); other_form && std::find(unread.begin(), unread.end(), kWeightForm) != unread.end())
+      throw Error(ErrorKind::kUnsupported,
+                  {.place = description.class_name, .what = "keeps its matrices as they are stored", .hint = "leave --weights away"});
     if (const auto unused = weights.unused(); !unused.empty())
       log(LogLevel::kWarning, place + ": " + std::to_string(unused.size()) + " tensors are not those of " +
                                   description.class_name + " and were left out: " + list_of(unused));
-    if (const auto unread = description.config.unread(); !unread.empty())
-      log(LogLevel::kInfo, description.config.place() + ": keys that orrery does not read: " + list_of(unread));
+    if (const auto unread = config.unread(); !unread.empty())
+      log(LogLevel::kInfo, config.place() + ": keys that orrery does not read: " + list_of(unread));
     return component;
   });
 }

@@ -22,6 +22,11 @@ using orrery::ErrorKind;
 const std::map<std::string, at::ScalarType> kDtypes = {
     {"float32", at::kFloat}, {"bfloat16", at::kBFloat16}, {"float16", at::kHalf}};
 
+const std::map<std::string, orrery::WeightForm> kWeightForms = {{"stored", orrery::WeightForm::kStored},
+                                                                {"float32", orrery::WeightForm::kFloat32},
+                                                                {"bfloat16", orrery::WeightForm::kBFloat16},
+                                                                {"int8", orrery::WeightForm::kInt8}};
+
 orrery::CancellationToken& interrupt() {
   static orrery::CancellationToken token;
   return token;
@@ -36,6 +41,11 @@ void draw(const orrery::Progress& progress) {
     line += "[" + std::string(filled, '#') + std::string(kWidth - filled, ' ') + "] ";
   }
   line += std::to_string(progress.done) + (progress.total > 0 ? "/" + std::to_string(progress.total) : "");
+  if (progress.stage == "tokens" && progress.seconds_left > 0) {
+    char rate[32];
+    std::snprintf(rate, sizeof rate, "  %.1f tokens/s", static_cast<double>(progress.total - progress.done) / progress.seconds_left);
+    line += rate;
+  }
   if (progress.seconds_left >= 0) {
     char left[32];
     const int seconds = static_cast<int>(progress.seconds_left + 0.5);
@@ -85,6 +95,12 @@ void ModelOptions::add_to(CLI::App& command) {
   command.add_option("--dtype", dtype, "Precision of the arithmetic: float32, bfloat16 or float16")
       ->check(CLI::IsMember(kDtypes))
       ->capture_default_str();
+  command
+      .add_option("--weights", weights,
+                  "Form of a network's matrices in memory: stored, float32, bfloat16 or int8 (made at load; lossy, fast)")
+      ->check(CLI::IsMember(kWeightForms))
+      ->capture_default_str();
+  command.add_flag("--exact", exact, "Nothing lossy, whatever else is asked for: int8 and bfloat16 weights are left out");
   command.add_option("--threads", threads, "CPU threads; as many as there are cores if not given")
       ->check(CLI::PositiveNumber);
 }
@@ -100,7 +116,13 @@ void ModelOptions::add_loras_to(CLI::App& command) {
 
 orrery::LoadOptions ModelOptions::load() const {
   if (threads > 0) at::set_num_threads(threads);
+  orrery::WeightForm form = kWeightForms.at(weights);
+  if (exact && (form == orrery::WeightForm::kInt8 || form == orrery::WeightForm::kBFloat16)) {
+    std::fprintf(stderr, "--exact: weights stay as they are stored, not %s\n", weights.c_str());
+    form = orrery::WeightForm::kStored;
+  }
   orrery::LoadOptions options{.device = at::Device(device), .dtype = kDtypes.at(dtype), .work = work()};
+  options.weights = form;
   for (const std::string& lora : loras) options.loras.push_back(parse_lora(lora));
   return options;
 }

@@ -17,6 +17,8 @@ struct ModelOptions {
   std::string path;
   std::string device = "cpu";
   std::string dtype = "float32";
+  std::string weights = "stored";
+  bool exact = false;  ///< nothing lossy, whatever else is asked for
   int threads = 0;
   std::vector<std::string> loras;
 

@@ -15,12 +15,21 @@
 
 namespace orrery {
 
+/// In which form the matrices of linear layers lie in memory while a model runs.
+enum class WeightForm {
+  kStored,    ///< as in the file
+  kFloat32,   ///< widened when they are loaded
+  kBFloat16,  ///< rounded to bfloat16 when they are loaded, widened where they are used
+  kInt8,      ///< symmetric 8-bit integers and one scale for each output, made when they are loaded
+};
+
 /// Where and how a model runs.
 struct LoadOptions {
   at::Device device = at::kCPU;
   at::ScalarType dtype = at::kFloat;  ///< of the arithmetic; weights keep their stored dtype until a layer asks
   WorkOptions work;                   ///< progress of a download
   std::vector<LoraFile> loras;        ///< merged into the denoising networks as they are loaded, one after another
+  WeightForm weights = WeightForm::kStored;  ///< networks that have no other form in memory refuse any but kStored
 };
 
 /// What to do with a clip whose frame count or size the tokenizer cannot take. Nothing of this happens unasked.

@@ -2,6 +2,12 @@
 
 #include <ATen/ATen.h>
 
+#include <algorithm>
+#include <tuple>
+#include <utility>
+
+#include "ops/matmul.h"
+
 namespace orrery::layers {
 namespace {
 
@@ -23,6 +29,22 @@ at::Tensor multiply_expanding(const at::Tensor& input, const at::Tensor& weight)
   return output.view(shape);
 }
 
+// Whole numbers -127 … 127 and the scale [out] that makes each row of them the weight again. In blocks of rows, for memory's
+// sake.
+std::pair<at::Tensor, at::Tensor> to_int8(const at::Tensor& weight) {
+  at::Tensor whole = at::empty(weight.sizes(), weight.options().dtype(at::kChar));
+  at::Tensor scales = at::empty({weight.size(0)}, weight.options().dtype(at::kFloat));
+  const int64_t block = std::max<int64_t>(1, kExpandedElements / weight.size(1));
+  for (int64_t start = 0; start < weight.size(0); start += block) {
+    const int64_t count = std::min(block, weight.size(0) - start);
+    const at::Tensor rows = weight.narrow(0, start, count).to(at::kFloat);
+    const at::Tensor scale = rows.abs().amax(1).div_(127).clamp_min_(1e-30);
+    whole.narrow(0, start, count).copy_((rows / scale.unsqueeze(1)).round_());
+    scales.narrow(0, start, count).copy_(scale);
+  }
+  return {whole, scales};
+}
+
 }  // namespace
 
 Linear::Linear(const Weights& weights, int64_t in_features, int64_t out_features, bool bias) {
@@ -31,16 +53,35 @@ Linear::Linear(const Weights& weights, int64_t in_features, int64_t out_features
   if (bias) bias_ = stored.get("bias", {out_features});
 }
 
+WeightForm weight_form(const Config& config) {
+  return static_cast<WeightForm>(config.get<int64_t>("weights_in_memory", static_cast<int64_t>(WeightForm::kStored)));
+}
+
+Linear Linear::resident(WeightForm form) const {
+  Linear other = *this;
+  if (!defined()) return other;
+  switch (form) {
+    case WeightForm::kStored: break;
+    case WeightForm::kFloat32: return widened();
+    case WeightForm::kBFloat16: other.weight_ = weight_.to(at::kBFloat16); break;
+    case WeightForm::kInt8: std::tie(other.weight_, other.scales_) = to_int8(weight_); break;
+  }
+  return other;
+}
+
 at::Tensor Linear::operator()(const at::Tensor& input) const {
+  if (ops::takes_matmul(input, weight_)) return ops::matmul(input, weight_, scales_, bias_);
   const at::Tensor bias = bias_.defined() ? bias_.to(input.scalar_type()) : bias_;
   if (weight_.scalar_type() == input.scalar_type()) return at::linear(input, weight_, bias);
   at::Tensor output = multiply_expanding(input, weight_);
+  if (scales_.defined()) output.mul_(scales_.to(output.scalar_type()));
   return bias.defined() ? output.add_(bias) : output;
 }
 
 Linear Linear::widened() const {
   Linear wide = *this;
   wide.weight_ = weight_.to(at::kFloat);
+  if (scales_.defined()) wide.weight_.mul_(std::exchange(wide.scales_, {}).unsqueeze(1));
   if (bias_.defined()) wide.bias_ = bias_.to(at::kFloat);
   return wide;
 }

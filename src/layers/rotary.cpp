@@ -2,9 +2,13 @@
 
 #include <ATen/ATen.h>
 
+#include "ops/head_norm.h"
+
 namespace orrery::layers {
 
 at::Tensor rotate(const at::Tensor& heads, const Rotary& rotary, RotaryPairs pairs) {
+  if (heads.is_cpu() && heads.scalar_type() == at::kFloat && heads.is_contiguous() && rotary.cos.size(0) == heads.size(1))
+    return ops::head_norm(heads, {}, ops::NormedOver::kHead, 0, rotary.cos, rotary.sin, pairs == RotaryPairs::kNeighbours);
   const at::Tensor cos = rotary.cos.unsqueeze(1), sin = rotary.sin.unsqueeze(1);  // [N,1,D/2]
   const int64_t half = heads.size(-1) / 2;
   if (pairs == RotaryPairs::kHalves) {

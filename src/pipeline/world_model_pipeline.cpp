@@ -92,13 +92,15 @@ WorldModelPipeline WorldModelPipeline::from_pretrained(const std::string& path, 
   impl->class_name = model.class_name;
   const models::PipelineEntry& entry = models::pipeline_entry_of(model.class_name, model.path.string());
 
+  LoadOptions as_stored = options;  // tokenizers and text encoders: another form in memory is for the network that steps
+  as_stored.weights = WeightForm::kStored;
   DiffusionParts parts;
   parts.index = model.index;
   for (const ComponentDescription& component : model.components) {
     if (component.name == "scheduler") {
       parts.scheduler = component.config;
     } else if (component.name == "vae") {
-      const std::shared_ptr<const Component> vae = load_component(component, options);
+      const std::shared_ptr<const Component> vae = load_component(component, as_stored);
       impl->autoencoder = std::dynamic_pointer_cast<const Autoencoder>(vae);
     } else if (component.name == "text_encoder") {
       impl->text_encoder = component;
@@ -126,7 +128,7 @@ WorldModelPipeline WorldModelPipeline::from_pretrained(const std::string& path, 
   need("vae", impl->autoencoder != nullptr);
   parts.codec = impl->autoencoder->spec();
   impl->index = parts.index;
-  impl->load = options;
+  impl->load = as_stored;
   impl->scheduler = parts.scheduler;
   impl->recipe = entry.build(parts);
   need("scheduler", impl->recipe->makes_pieces() || !parts.scheduler.keys().empty());

@@ -2,6 +2,7 @@
 
 #include <ATen/ATen.h>
 
+#include <algorithm>
 #include <cmath>
 #include <limits>
 
@@ -51,6 +52,10 @@ T5EncoderModel::T5EncoderModel(const Config& config, const Weights& weights)
   class_name_ = every_layer_has_bias ? "UMT5EncoderModel" : "T5EncoderModel";
   const auto width = config.get<int64_t>("d_model", 512), inner = config.get<int64_t>("d_ff", 2048);
   const int64_t attention = num_heads_ * config.get<int64_t>("d_kv", 64);
+  const WeightForm weight_form = layers::weight_form(config);
+  const auto linear = [weight_form](const Weights& from, int64_t in_features, int64_t out_features) {
+    return layers::Linear(from, in_features, out_features, /*bias=*/false).resident(weight_form);
+  };
   const FeedForwardForm form = form_of(config);
   activation_ = form.activation;
 
@@ -65,25 +70,38 @@ T5EncoderModel::T5EncoderModel(const Config& config, const Weights& weights)
     const Weights attn = self.sub("SelfAttention"), ff = dense.sub("DenseReluDense");
     Block block;
     block.attention_norm = self.get("layer_norm.weight", {width});
-    block.q = layers::Linear(attn.sub("q"), width, attention, /*bias=*/false);
-    block.k = layers::Linear(attn.sub("k"), width, attention, /*bias=*/false);
-    block.v = layers::Linear(attn.sub("v"), width, attention, /*bias=*/false);
-    block.o = layers::Linear(attn.sub("o"), attention, width, /*bias=*/false);
+    block.q = linear(attn.sub("q"), width, attention);
+    block.k = linear(attn.sub("k"), width, attention);
+    block.v = linear(attn.sub("v"), width, attention);
+    block.o = linear(attn.sub("o"), attention, width);
     if (i == 0 || every_layer_has_bias)
       block.relative_attention_bias = attn.get("relative_attention_bias.weight", {num_buckets_, num_heads_});
     block.feed_forward_norm = dense.get("layer_norm.weight", {width});
-    block.wi = layers::Linear(ff.sub(form.gated ? "wi_1" : "wi"), width, inner, /*bias=*/false);
-    if (form.gated) block.wi_gate = layers::Linear(ff.sub("wi_0"), width, inner, /*bias=*/false);
-    block.wo = layers::Linear(ff.sub("wo"), inner, width, /*bias=*/false);
+    block.wi = linear(ff.sub(form.gated ? "wi_1" : "wi"), width, inner);
+    if (form.gated) block.wi_gate = linear(ff.sub("wi_0"), width, inner);
+    block.wo = linear(ff.sub("wo"), inner, width);
     blocks_.push_back(std::move(block));
   }
   final_layer_norm_ = encoder.get("final_layer_norm.weight", {width});
 }
 
-at::Tensor T5EncoderModel::position_bias(const at::Tensor& table, int64_t length) const {
-  const at::Tensor positions = at::arange(length, at::kLong);
-  const at::Tensor buckets = bucket_of(positions.unsqueeze(0) - positions.unsqueeze(1), num_buckets_, max_distance_);
-  return at::embedding(table, buckets).permute({2, 0, 1}).unsqueeze(0).contiguous();  // [1,heads,L,L]
+at::Tensor T5EncoderModel::position_bias(const at::Tensor& table, int64_t queries, int64_t keys) const {
+  const at::Tensor relative = at::arange(keys, at::kLong).unsqueeze(0) - at::arange(queries, at::kLong).unsqueeze(1);
+  const at::Tensor buckets = bucket_of(relative, num_buckets_, max_distance_);
+  return at::embedding(table, buckets).permute({2, 0, 1}).unsqueeze(0).contiguous();  // [1,heads,queries,keys]
+}
+
+T5EncoderModel::Reach T5EncoderModel::reach_of(const at::Tensor& input_ids, const at::Tensor& attention_mask) const {
+  const int64_t length = input_ids.size(1);
+  const Reach whole{length, length};
+  if (!attention_mask.defined() || length == 0) return whole;
+  const at::Tensor seen = attention_mask.ne(0);
+  if (!seen.any(1).all().item<bool>()) return whole;  // who sees nothing looks at everything alike
+  const int64_t keys = seen.any(0).nonzero().max().item<int64_t>() + 1;
+  const int64_t tokens = std::min(length, keys + max_distance_);
+  const at::Tensor rest = input_ids.narrow(1, tokens - 1, length - tokens + 1);
+  if (!rest.eq(rest.narrow(1, 0, 1)).all().item<bool>()) return whole;
+  return {tokens, keys};
 }
 
 at::Tensor T5EncoderModel::feed_forward(const Block& block, const at::Tensor& hidden_states) const {
@@ -110,27 +128,31 @@ at::Tensor T5EncoderModel::forward(const at::Tensor& input_ids, const at::Tensor
                                        .got = std::to_string(input_ids.min().item<int64_t>()) + " … " +
                                               std::to_string(input_ids.max().item<int64_t>()),
                                        .hint = "is the tokenizer the one that belongs to this encoder?"});
-  at::Tensor hidden_states = at::embedding(shared_, input_ids).to(at::kFloat);  // [B,L,D]
   const int64_t length = input_ids.size(1);
-  at::Tensor masked;  // [B,1,1,L]
+  const auto [tokens, keys] = reach_of(input_ids, attention_mask);
+  at::Tensor hidden_states = at::embedding(shared_, input_ids.narrow(1, 0, tokens)).to(at::kFloat);  // [B,tokens,D]
+  at::Tensor masked;                                                                                // [B,1,1,keys]
   if (attention_mask.defined())
-    masked = attention_mask.eq(0).view({input_ids.size(0), 1, 1, length}).to(at::kFloat) * std::numeric_limits<float>::lowest();
+    masked = attention_mask.narrow(1, 0, keys).eq(0).view({input_ids.size(0), 1, 1, keys}).to(at::kFloat) *
+             std::numeric_limits<float>::lowest();
 
   at::Tensor bias;
   for (const Block& block : blocks_) {
     if (block.relative_attention_bias.defined()) {
-      bias = position_bias(block.relative_attention_bias, length);
+      bias = position_bias(block.relative_attention_bias, tokens, keys);
       if (masked.defined()) bias = (bias + masked).clamp_min(std::numeric_limits<float>::lowest());
     }
-    const at::Tensor norm = rms_norm(hidden_states, block.attention_norm, eps_);
+    const at::Tensor norm = rms_norm(hidden_states, block.attention_norm, eps_), looked_at = norm.narrow(1, 0, keys);
     const at::Tensor query = split_heads(block.q(norm), num_heads_);
     // T5 does not scale its scores; the shared attention divides by √d, so that is put in beforehand.
     const double unscale = std::sqrt(static_cast<double>(query.size(-1)));
-    hidden_states = hidden_states + block.o(layers::attention(query * unscale, split_heads(block.k(norm), num_heads_),
-                                                              split_heads(block.v(norm), num_heads_), bias));
+    hidden_states = hidden_states + block.o(layers::attention(query * unscale, split_heads(block.k(looked_at), num_heads_),
+                                                              split_heads(block.v(looked_at), num_heads_), bias));
     hidden_states = hidden_states + feed_forward(block, rms_norm(hidden_states, block.feed_forward_norm, eps_));
   }
-  return rms_norm(hidden_states, final_layer_norm_, eps_);
+  hidden_states = rms_norm(hidden_states, final_layer_norm_, eps_);
+  if (tokens == length) return hidden_states;
+  return at::cat({hidden_states, hidden_states.narrow(1, tokens - 1, 1).expand({-1, length - tokens, -1})}, 1);
 }
 
 TensorMap T5EncoderModel::call(const std::string& function, const TensorMap& inputs, const CallOptions&) const {

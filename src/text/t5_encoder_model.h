@@ -36,7 +36,14 @@ class T5EncoderModel final : public Component {
     at::Tensor relative_attention_bias;  // [buckets, heads]; undefined: the first block's
     layers::Linear wi, wi_gate, wo;      // wi_gate only in the gated form
   };
-  at::Tensor position_bias(const at::Tensor& table, int64_t length) const;
+  // Padding that is worth computing. Masked tokens are looked at by nobody, so keys end with the last token that is seen. Padding
+  // itself looks at those keys, from farther and farther away; from max_distance_ on every distance is alike, and so is every row.
+  struct Reach {
+    int64_t tokens;  // rows to compute; the last stands for all behind it
+    int64_t keys;    // rows that are looked at
+  };
+  Reach reach_of(const at::Tensor& input_ids, const at::Tensor& attention_mask) const;
+  at::Tensor position_bias(const at::Tensor& table, int64_t queries, int64_t keys) const;
   at::Tensor feed_forward(const Block& block, const at::Tensor& hidden_states) const;
 
   std::string class_name_;

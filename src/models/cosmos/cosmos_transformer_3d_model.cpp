@@ -84,6 +84,7 @@ CosmosTransformerConfig::CosmosTransformerConfig(const Config& config)
   block.text_embed_dim = config.get<int64_t>("text_embed_dim", 1024);
   block.adaln_lora_dim = config.get<int64_t>("adaln_lora_dim", 256);
   block.qk_norm_eps = config.get<double>("qk_norm_eps", block.qk_norm_eps);
+  block.weight_form = layers::weight_form(config);
   block.img_context = img_context_dim_in > 0;
   grid.max_size = three(config, "max_size", grid.max_size);
   grid.patch_size = three(config, "patch_size", grid.patch_size);

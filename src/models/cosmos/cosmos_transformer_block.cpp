@@ -11,6 +11,11 @@ namespace {
 constexpr double kNormEps = 1e-6;
 constexpr double kImageQkNormEps = 1e-6;
 
+// A product of the blocks, in the form in memory that was asked for.
+layers::Linear linear(const Weights& weights, const CosmosBlockConfig& config, int64_t in_features, int64_t out_features) {
+  return layers::Linear(weights, in_features, out_features, /*bias=*/false).resident(config.weight_form);
+}
+
 }  // namespace
 
 CosmosAdaLayerNormZero::CosmosAdaLayerNormZero(const Weights& weights, const CosmosBlockConfig& config, int64_t parts)
@@ -33,16 +38,16 @@ CosmosAttention::CosmosAttention(const Weights& weights, const CosmosBlockConfig
                                  bool img_context)
     : heads_(config.num_attention_heads),
       qk_norm_eps_(config.qk_norm_eps),
-      to_q(weights.sub("to_q"), config.width(), config.width(), /*bias=*/false),
-      to_k(weights.sub("to_k"), context_dim, config.width(), /*bias=*/false),
-      to_v(weights.sub("to_v"), context_dim, config.width(), /*bias=*/false),
-      to_out(weights.sub("to_out.0"), config.width(), config.width(), /*bias=*/false),
+      to_q(linear(weights.sub("to_q"), config, config.width(), config.width())),
+      to_k(linear(weights.sub("to_k"), config, context_dim, config.width())),
+      to_v(linear(weights.sub("to_v"), config, context_dim, config.width())),
+      to_out(linear(weights.sub("to_out.0"), config, config.width(), config.width())),
       norm_q(weights.get("norm_q.weight", {config.attention_head_dim})),
       norm_k(weights.get("norm_k.weight", {config.attention_head_dim})) {
   if (!img_context) return;
-  q_img = layers::Linear(weights.sub("q_img"), config.width(), config.width(), /*bias=*/false);
-  k_img = layers::Linear(weights.sub("k_img"), config.width(), config.width(), /*bias=*/false);
-  v_img = layers::Linear(weights.sub("v_img"), config.width(), config.width(), /*bias=*/false);
+  q_img = linear(weights.sub("q_img"), config, config.width(), config.width());
+  k_img = linear(weights.sub("k_img"), config, config.width(), config.width());
+  v_img = linear(weights.sub("v_img"), config, config.width(), config.width());
   q_img_norm = weights.get("q_img_norm.weight", {config.attention_head_dim});
   k_img_norm = weights.get("k_img_norm.weight", {config.attention_head_dim});
 }
@@ -88,8 +93,8 @@ CosmosTransformerBlock::CosmosTransformerBlock(const Weights& weights, const Cos
       attn1(weights.sub("attn1"), config, config.width(), /*img_context=*/false),
       attn2(weights.sub("attn2"), config, config.text_embed_dim, config.img_context) {
   const auto inner = static_cast<int64_t>(static_cast<double>(config.width()) * config.mlp_ratio);
-  ff_in = layers::Linear(weights.sub("ff.net.0.proj"), config.width(), inner, /*bias=*/false);
-  ff_out = layers::Linear(weights.sub("ff.net.2"), inner, config.width(), /*bias=*/false);
+  ff_in = linear(weights.sub("ff.net.0.proj"), config, config.width(), inner);
+  ff_out = linear(weights.sub("ff.net.2"), config, inner, config.width());
 }
 
 at::Tensor CosmosTransformerBlock::forward(at::Tensor hidden_states, const CosmosCrossKeys& keys,

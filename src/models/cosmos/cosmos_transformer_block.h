@@ -19,6 +19,7 @@ struct CosmosBlockConfig {
   int64_t text_embed_dim = 1024;
   int64_t adaln_lora_dim = 256;
   double qk_norm_eps = 1e-5;  ///< of norm_q and norm_k; diffusers' Attention default (the original networks have 1e-6)
+  WeightForm weight_form = WeightForm::kStored;  ///< of the blocks' large products; modulations and embeddings stay as stored
   bool img_context = false;  ///< cross-attention also looks at a picture's tokens (Transfer2.5)
 
   int64_t width() const { return num_attention_heads * attention_head_dim; }

@@ -61,7 +61,8 @@ WanTransformerConfig::WanTransformerConfig(const Config& config)
       eps(config.get<double>("eps", 1e-6)),
       image_dim(config.get<int64_t>("image_dim", 0)),
       added_kv_proj_dim(config.get<int64_t>("added_kv_proj_dim", 0)),
-      pos_embed_seq_len(config.get<int64_t>("pos_embed_seq_len", 0)) {}
+      pos_embed_seq_len(config.get<int64_t>("pos_embed_seq_len", 0)),
+      weight_form(layers::weight_form(config)) {}
 
 WanTransformer3DModel::WanTransformer3DModel(const Config& config, const Weights& weights)
     : config_(config),

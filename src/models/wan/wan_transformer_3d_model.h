@@ -27,6 +27,7 @@ struct WanTransformerConfig {
   int64_t image_dim;          ///< 0: no picture branch
   int64_t added_kv_proj_dim;  ///< 0: no picture keys
   int64_t pos_embed_seq_len;  ///< 0: the picture tokens get no positions
+  WeightForm weight_form;     ///< of the blocks' products; what stands around the blocks stays as it is stored
 
   int64_t width() const { return num_attention_heads * attention_head_dim; }
 };

@@ -4,26 +4,32 @@
 #include "layers/norm.h"
 #include "layers/sinusoid.h"
 #include "models/wan/wan_transformer_3d_model.h"
+#include "ops/head_norm.h"
 
 namespace orrery::models {
 namespace {
 
 constexpr double kImageNormEps = 1e-5;  // the default of the reference's FP32LayerNorm
 
+// A product of the blocks, in the form in memory that was asked for.
+layers::Linear linear(const Weights& weights, const WanTransformerConfig& config, int64_t in_features, int64_t out_features) {
+  return layers::Linear(weights, in_features, out_features, /*bias=*/true).resident(config.weight_form);
+}
+
 }  // namespace
 
 WanAttention::WanAttention(const Weights& weights, const WanTransformerConfig& config, bool added_kv)
     : heads_(config.num_attention_heads),
       eps_(config.eps),
-      to_q(weights.sub("to_q"), config.width(), config.width(), /*bias=*/true),
-      to_k(weights.sub("to_k"), config.width(), config.width(), /*bias=*/true),
-      to_v(weights.sub("to_v"), config.width(), config.width(), /*bias=*/true),
-      to_out(weights.sub("to_out.0"), config.width(), config.width(), /*bias=*/true),
+      to_q(linear(weights.sub("to_q"), config, config.width(), config.width())),
+      to_k(linear(weights.sub("to_k"), config, config.width(), config.width())),
+      to_v(linear(weights.sub("to_v"), config, config.width(), config.width())),
+      to_out(linear(weights.sub("to_out.0"), config, config.width(), config.width())),
       norm_q(weights.get("norm_q.weight", {config.width()})),
       norm_k(weights.get("norm_k.weight", {config.width()})) {
   if (!added_kv) return;
-  add_k_proj = layers::Linear(weights.sub("add_k_proj"), config.added_kv_proj_dim, config.width(), /*bias=*/true);
-  add_v_proj = layers::Linear(weights.sub("add_v_proj"), config.added_kv_proj_dim, config.width(), /*bias=*/true);
+  add_k_proj = linear(weights.sub("add_k_proj"), config, config.added_kv_proj_dim, config.width());
+  add_v_proj = linear(weights.sub("add_v_proj"), config, config.added_kv_proj_dim, config.width());
   norm_added_k = weights.get("norm_added_k.weight", {config.width()});
   weights.ignore("norm_added_q.weight");  // some checkpoints hold it; the network has no use for it
 }
@@ -67,8 +73,8 @@ WanTransformerBlock::WanTransformerBlock(const Weights& weights, const WanTransf
     : eps_(config.eps),
       attn1(weights.sub("attn1"), config, /*added_kv=*/false),
       attn2(weights.sub("attn2"), config, /*added_kv=*/config.added_kv_proj_dim > 0),
-      ffn_in(weights.sub("ffn.net.0.proj"), config.width(), config.ffn_dim, /*bias=*/true),
-      ffn_out(weights.sub("ffn.net.2"), config.ffn_dim, config.width(), /*bias=*/true),
+      ffn_in(linear(weights.sub("ffn.net.0.proj"), config, config.width(), config.ffn_dim)),
+      ffn_out(linear(weights.sub("ffn.net.2"), config, config.ffn_dim, config.width())),
       scale_shift_table(weights.get("scale_shift_table", {1, 6, config.width()})) {
   if (!config.cross_attn_norm) return;
   norm2_weight = weights.get("norm2.weight", {config.width()});
@@ -90,8 +96,8 @@ at::Tensor WanTransformerBlock::forward(at::Tensor hidden_states, const WanCross
   if (memory && memory->inject) hidden_states = memory->inject(index, hidden_states);
 
   norm = layers::modulate(layers::layer_norm(hidden_states, eps_), modulation[3], modulation[4]);
-  at::Tensor inner = ffn_in(norm);
-  return layers::gated_residual(hidden_states, ffn_out(at::gelu_(inner, "tanh")), modulation[5]);
+  const at::Tensor inner = ffn_in(norm);
+  return layers::gated_residual(hidden_states, ffn_out(ops::gelu_tanh(inner)), modulation[5]);
 }
 
 WanTimeTextImageEmbedding::WanTimeTextImageEmbedding(const Weights& weights, const WanTransformerConfig& config)

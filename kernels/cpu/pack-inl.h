@@ -1,0 +1,61 @@
+// Interleaving rows for matrix products. Included once a target, inside kernels' foreach_target files.
+#if defined(ORRERY_KERNELS_CPU_PACK_INL_H_) == defined(HWY_TARGET_TOGGLE)
+#ifdef ORRERY_KERNELS_CPU_PACK_INL_H_
+#undef ORRERY_KERNELS_CPU_PACK_INL_H_
+#else
+#define ORRERY_KERNELS_CPU_PACK_INL_H_
+#endif
+
+#include <hwy/highway.h>
+
+#include <cstdint>
+
+HWY_BEFORE_NAMESPACE();
+namespace orrery::kernels::HWY_NAMESPACE {
+
+namespace hn = hwy::HWY_NAMESPACE;
+
+/// Up to a 512-bit register of 32-bit units.
+using Units = hn::CappedTag<uint32_t, 16>;
+constexpr int64_t kUnitLanes = hn::MaxLanes(Units());
+/// Columns of a packed weight panel: two registers.
+constexpr int64_t kPanelColumns = 2 * kUnitLanes;
+/// Rows of a tile: its accumulators, two registers a row, leave room for two weights and an input.
+constexpr int64_t kTileRows = HWY_TARGET <= HWY_AVX3 && HWY_ARCH_X86 ? 12 : HWY_ARCH_ARM_A64 ? 8 : 6;
+
+/// Units of each row that are interleaved at once.
+constexpr int64_t kInterleaved = 64;
+
+#if HWY_TARGET != HWY_SCALAR
+
+/// to[unit][lane] = row lane's unit, for kUnitLanes rows and `count` ≤ kInterleaved units, a multiple of 4. `load(row,
+/// unit)` gives four units of a row in one 128-bit register. Rows go through a small buffer in which each wide register
+/// finds, block by block, rows 0, 4, 8, …: then only transposes inside 128-bit blocks are left.
+template <class Load>
+HWY_INLINE void InterleaveRows(Load&& load, int64_t count, uint32_t* HWY_RESTRICT to, int64_t stride) {
+  const Units d;
+  const hn::RepartitionToWide<Units> d64;
+  const hn::FixedTag<uint32_t, 4> d4;
+  HWY_ALIGN uint32_t buffer[kInterleaved * kUnitLanes];
+  for (int64_t row = 0; row < kUnitLanes; ++row) {
+    uint32_t* place = buffer + (row % 4) * kUnitLanes + row / 4 * 4;
+    for (int64_t unit = 0; unit < count; unit += 4) hn::Store(load(row, unit), d4, place + unit * kUnitLanes);
+  }
+  for (int64_t unit = 0; unit < count; unit += 4) {
+    const uint32_t* from = buffer + unit * kUnitLanes;
+    const auto r0 = hn::Load(d, from), r1 = hn::Load(d, from + kUnitLanes), r2 = hn::Load(d, from + 2 * kUnitLanes),
+               r3 = hn::Load(d, from + 3 * kUnitLanes);
+    const auto a = hn::BitCast(d64, hn::InterleaveLower(d, r0, r1)), b = hn::BitCast(d64, hn::InterleaveUpper(d, r0, r1));
+    const auto c = hn::BitCast(d64, hn::InterleaveLower(d, r2, r3)), e = hn::BitCast(d64, hn::InterleaveUpper(d, r2, r3));
+    hn::StoreU(hn::BitCast(d, hn::InterleaveLower(d64, a, c)), d, to + (unit + 0) * stride);
+    hn::StoreU(hn::BitCast(d, hn::InterleaveUpper(d64, a, c)), d, to + (unit + 1) * stride);
+    hn::StoreU(hn::BitCast(d, hn::InterleaveLower(d64, b, e)), d, to + (unit + 2) * stride);
+    hn::StoreU(hn::BitCast(d, hn::InterleaveUpper(d64, b, e)), d, to + (unit + 3) * stride);
+  }
+}
+#endif
+
+}  // namespace orrery::kernels::HWY_NAMESPACE
+HWY_AFTER_NAMESPACE();
+
+#endif
