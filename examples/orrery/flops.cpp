@@ -35,6 +35,7 @@ double per_output_element(std::string_view name, c10::ArrayRef<const c10::IValue
     const at::Tensor& weight = inputs[1].toTensor();
     return 2 * static_cast<double>(weight.numel()) / static_cast<double>(std::max<int64_t>(weight.size(0), 1));
   }
+  if (name == "orrery::matmul") return 2 * size(0, -1);
   if (name == "aten::mm" || name == "aten::bmm") return 2 * size(0, -1);
   if (name == "aten::addmm" || name == "aten::baddbmm") return 2 * size(1, -1);
   // Two products of N queries with L keys; the output has the queries' size.

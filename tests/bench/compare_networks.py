@@ -1,13 +1,12 @@
 #!/usr/bin/env python3
 """Times a transformer or a text encoder at true size against diffusers or transformers, in one run on one machine.
 
-    compare_networks.py FOLDER --form wan-1.3b|predict2-2b|t5-slice [--threads 1] [--repeat 2] [--weights int8] [--keep]
+    compare_networks.py FOLDER --form wan-1.3b|predict2-2b|t5-slice [--threads 2] [--repeat 2] [--warmup 1] [--weights int8] [--keep]
                         [--program build/bin/orrery]
 
 FOLDER is filled with a checkpoint of the published size and random bfloat16 weights (unless it is there already) and removed
 afterwards (unless --keep). Both sides run the same inputs from it, each in a process of its own, taking turns, so that other work
-on the machine falls on both; the reference computes in float32, as it must on a CPU without fast bfloat16. A first pass of each is
-not counted. Wall seconds, processor seconds (which waiting for a busy machine does not lengthen), the highest resident size of the
+on the machine falls on both; the reference computes in float32, as it must on a CPU without fast bfloat16. Wall seconds, processor seconds (which waiting for a busy machine does not lengthen), the highest resident size of the
 process, and the relative L2 between the two results.
 """
 
@@ -23,7 +22,7 @@ import tempfile
 CHILD = """
 import json, sys, time, resource, torch
 from safetensors.torch import load_file, save_file
-folder, inputs, output, threads, repeat = sys.argv[1:]
+folder, inputs, output, threads, warmup = sys.argv[1:]
 torch.set_num_threads(int(threads)); torch.set_grad_enabled(False)
 config = json.load(open(folder + "/config.json"))
 if "_class_name" in config:
@@ -34,12 +33,12 @@ else:
     make = getattr(transformers, config["architectures"][0])
 model = make.from_pretrained(folder, torch_dtype=torch.float32).eval()
 x, wall, cpu = load_file(inputs), [], []
-for _ in range(int(repeat) + 1):
+for _ in range(int(warmup) + 1):
     start, busy = time.perf_counter(), time.process_time()
     y = model(**x, return_dict=False)[0]
     wall.append(time.perf_counter() - start); cpu.append(time.process_time() - busy)
 save_file({"y": y.contiguous()}, output)
-print(json.dumps({"wall": wall[1:], "cpu": cpu[1:], "peak": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024}))
+print(json.dumps({"wall": wall[-1], "cpu": cpu[-1], "peak": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024}))
 """
 
 WAN = {"_class_name": "WanTransformer3DModel", "patch_size": [1, 2, 2], "num_attention_heads": 12, "attention_head_dim": 128,
@@ -94,16 +93,16 @@ def make_inputs(form, prompt_tokens):
 
 
 def reference_once(args, inputs, output):
-    out = subprocess.run([sys.executable, "-c", CHILD, args.folder, inputs, output, str(args.threads), "1"],
+    out = subprocess.run([sys.executable, "-c", CHILD, args.folder, inputs, output, str(args.threads), str(args.warmup)],
                          check=True, stdout=subprocess.PIPE, text=True).stdout
     told = json.loads(out.splitlines()[-1])
-    return told["wall"][0], told["cpu"][0], told["peak"]
+    return told["wall"], told["cpu"], told["peak"]
 
 
 def orrery_once(args, inputs, call):
     told = json.loads(subprocess.run(
         [args.program, "bench", "--model", args.folder, "--call", call, "--inputs", inputs, "--threads", str(args.threads),
-         "--warmup", "1", "--repeat", "1", "--json"] + args.form_in_memory, check=True, stdout=subprocess.PIPE, text=True).stdout)
+         "--warmup", str(args.warmup), "--repeat", "1", "--json"] + args.form_in_memory, check=True, stdout=subprocess.PIPE, text=True).stdout)
     stage = told["stages"][call]
     return stage["median_s"], stage["processor_s"], told["peak_rss_bytes"], told["stages"]["load"]["median_s"]
 
@@ -113,7 +112,8 @@ def main():
     parser.add_argument("folder")
     parser.add_argument("--form", choices=sorted(FORMS), required=True)
     parser.add_argument("--threads", type=int, default=2)
-    parser.add_argument("--repeat", type=int, default=2)
+    parser.add_argument("--repeat", type=int, default=2, help="processes of each side")
+    parser.add_argument("--warmup", type=int, default=1, help="passes of each process before the one that counts")
     parser.add_argument("--weights", action="append", default=[], help="also this form in memory (repeatable)")
     parser.add_argument("--prompt-tokens", type=int, default=20)
     parser.add_argument("--keep", action="store_true")

@@ -1,0 +1,66 @@
+// --weights and --exact from outside.
+#include <gmock/gmock.h>
+
+#include <filesystem>
+
+#include "orrery/weights.h"
+#include "program/run_program.h"
+#include "support/compare.h"
+#include "support/paths.h"
+#include "support/temporary.h"
+
+namespace orrery {
+namespace {
+
+using testing::Ended;
+using ::testing::HasSubstr;
+using testing::run_program;
+
+class WeightFormTest : public ::testing::Test {
+ protected:
+  void SetUp() override {
+    if (!std::filesystem::exists(testing::program_path())) GTEST_SKIP() << "the program is not built";
+  }
+  // eval of a golden case with more arguments; its outputs in "out".
+  Ended eval(const std::string& name, const std::string& call, const std::vector<std::string>& more) const {
+    const auto folder = testing::golden_folder() / name;
+    std::vector<std::string> arguments = {
+        "eval", "--model", folder / "model", "--call", call, "--inputs", folder / "in.safetensors", "--output", out()};
+    arguments.insert(arguments.end(), more.begin(), more.end());
+    return run_program(arguments);
+  }
+  std::string out() const { return folder_ / "out.safetensors"; }
+  at::Tensor sample() const { return load_safetensors(out()).at("sample"); }
+
+  testing::TemporaryFolder folder_;
+};
+
+TEST_F(WeightFormTest, Int8IsNearAndExactLeavesItOut) {
+  for (const char* name : {"transformer_wan_text2video_bf16", "transformer_predict2_text2image"}) {
+    const std::string call = "transformer.forward";
+    ASSERT_EQ(eval(name, call, {}).code, 0);
+    const at::Tensor stored = sample().clone();
+    ASSERT_EQ(eval(name, call, {"--weights", "float32"}).code, 0);
+    EXPECT_TRUE(testing::is_close(sample(), stored, testing::kSameMath)) << name;
+
+    ASSERT_EQ(eval(name, call, {"--weights", "int8"}).code, 0);
+    const double error = testing::relative_l2(sample(), stored);
+    EXPECT_LE(error, 0.03) << name << ": the most that int8 may cost";
+    EXPECT_GT(error, 1e-4) << name << ": int8 was asked for and must have been used";
+
+    const Ended exact = eval(name, call, {"--weights", "int8", "--exact"});
+    EXPECT_EQ(exact.code, 0);
+    EXPECT_THAT(exact.err, HasSubstr("--exact"));
+    EXPECT_TRUE(sample().equal(stored)) << name;
+  }
+}
+
+TEST_F(WeightFormTest, ANetworkWithoutOtherFormsRefusesThem) {
+  const Ended ended = eval("cv8x8x8_encode", "vae.encode", {"--weights", "int8"});
+  EXPECT_EQ(ended.code, 1);
+  EXPECT_THAT(ended.err, HasSubstr("leave --weights away"));
+  EXPECT_EQ(eval("cv8x8x8_encode", "vae.encode", {"--weights", "int4"}).code, 2);
+}
+
+}  // namespace
+}  // namespace orrery
