@@ -19,10 +19,10 @@ at::Tensor bucket_of(const at::Tensor& relative, int64_t buckets, int64_t max_di
   const int64_t half = buckets / 2, exact = half / 2;
   const at::Tensor forward = relative.gt(0).to(at::kLong) * half;
   const at::Tensor distance = relative.abs();
-  at::Tensor large = exact + ((distance.to(at::kFloat) / static_cast<double>(exact)).log() /
-                              std::log(static_cast<double>(max_distance) / static_cast<double>(exact)) *
-                              static_cast<double>(half - exact))
-                                 .to(at::kLong);
+  at::Tensor large =
+      exact + ((distance.to(at::kFloat) / static_cast<double>(exact)).log() /
+               std::log(static_cast<double>(max_distance) / static_cast<double>(exact)) * static_cast<double>(half - exact))
+                  .to(at::kLong);
   large = large.clamp_max(half - 1);
   return forward + at::where(distance.lt(exact), distance, large);
 }
@@ -131,7 +131,7 @@ at::Tensor T5EncoderModel::forward(const at::Tensor& input_ids, const at::Tensor
   const int64_t length = input_ids.size(1);
   const auto [tokens, keys] = reach_of(input_ids, attention_mask);
   at::Tensor hidden_states = at::embedding(shared_, input_ids.narrow(1, 0, tokens)).to(at::kFloat);  // [B,tokens,D]
-  at::Tensor masked;                                                                                // [B,1,1,keys]
+  at::Tensor masked;                                                                                 // [B,1,1,keys]
   if (attention_mask.defined())
     masked = attention_mask.narrow(1, 0, keys).eq(0).view({input_ids.size(0), 1, 1, keys}).to(at::kFloat) *
              std::numeric_limits<float>::lowest();
@@ -157,15 +157,18 @@ at::Tensor T5EncoderModel::forward(const at::Tensor& input_ids, const at::Tensor
 
 TensorMap T5EncoderModel::call(const std::string& function, const TensorMap& inputs, const CallOptions&) const {
   if (function != "forward")
-    throw Error(ErrorKind::kArgument, {.place = class_name_ + "." + function, .what = "is not known", .expected = "forward"});
+    throw Error(ErrorKind::kArgument,
+                {.place = class_name_ + "." + function, .what = "is not known", .expected = "forward"});
   const auto mask = inputs.find("attention_mask");
   return {{"last_hidden_state", forward(require_input(inputs, "input_ids", "text_encoder.forward"),
                                         mask == inputs.end() ? at::Tensor() : mask->second)}};
 }
 
 std::unique_ptr<Component> build_t5_encoder_model(const Config& config, const Weights& weights) {
-  if (config.get<std::string>("_dialect", "diffusers") != "original") return std::make_unique<T5EncoderModel>(config, weights);
-  return std::make_unique<T5EncoderModel>(config, weights.renamed(original_umt5_names(config.get<int64_t>("num_layers", 6))));
+  if (config.get<std::string>("_dialect", "diffusers") != "original")
+    return std::make_unique<T5EncoderModel>(config, weights);
+  return std::make_unique<T5EncoderModel>(config,
+                                          weights.renamed(original_umt5_names(config.get<int64_t>("num_layers", 6))));
 }
 
 }  // namespace orrery::text

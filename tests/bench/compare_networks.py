@@ -6,7 +6,8 @@
 
 FOLDER is filled with a checkpoint of the published size and random bfloat16 weights (unless it is there already) and removed
 afterwards (unless --keep). Both sides run the same inputs from it, each in a process of its own, taking turns, so that other work
-on the machine falls on both; the reference computes in float32, as it must on a CPU without fast bfloat16. Wall seconds, processor seconds (which waiting for a busy machine does not lengthen), the highest resident size of the
+on the machine falls on both; the reference computes in float32, as it must on a CPU without fast bfloat16. Told are wall seconds,
+processor seconds (which waiting for a busy machine does not lengthen; the ratio is theirs), the highest resident size of the
 process, and the relative L2 between the two results.
 """
 
