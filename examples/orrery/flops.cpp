@@ -31,7 +31,7 @@ struct Counted final : at::ObserverContext {
 // Operations for each element of the output; 0 for what is not counted.
 double per_output_element(std::string_view name, c10::ArrayRef<const c10::IValue> inputs) {
   const auto size = [&](size_t input, int64_t dim) { return static_cast<double>(inputs[input].toTensor().size(dim)); };
-  if (name == "aten::convolution") {
+  if (name == "aten::convolution" || name == "aten::mkldnn_convolution" || name == "orrery::winograd_3x3") {
     const at::Tensor& weight = inputs[1].toTensor();
     return 2 * static_cast<double>(weight.numel()) / static_cast<double>(std::max<int64_t>(weight.size(0), 1));
   }

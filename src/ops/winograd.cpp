@@ -7,6 +7,7 @@
 #include <sstream>
 
 #include "kernels/winograd.h"
+#include "ops/counted.h"
 #include "ops/scratch.h"
 #include "orrery/error.h"
 
@@ -164,8 +165,9 @@ at::Tensor winograd_3x3(const std::vector<at::Tensor>& history, const at::Tensor
   std::vector<int64_t> shape = x.sizes().vec();
   if (x.dim() == 5) shape = {x.size(0), x.size(1), x.size(2) * scale, x.size(3) * scale, conv.weight.size(0)};
   check(history, x, conv, shape);
+  const Counted counted("orrery::winograd_3x3", {x, conv.weight});
   const at::Tensor y = at::empty(shape, x.options());
-  if (y.numel() == 0) return y;
+  if (y.numel() == 0) return counted.done(y);
   const at::Tensor clip = frames_are_dense(x) ? x : x.contiguous();
   const Winograd3x3 dense{conv.weight, conv.bias, conv.residual.defined() ? conv.residual.contiguous() : at::Tensor(),
                           conv.doubled};
@@ -173,7 +175,7 @@ at::Tensor winograd_3x3(const std::vector<at::Tensor>& history, const at::Tensor
   const int64_t frames = x.size(1);
   if (history.empty()) {
     run(0, frames, false);
-    return y;
+    return counted.done(y);
   }
   // Kernels of three frames are filtered over time, too, two frames at once; what is left over goes first, where taps may
   // see zeros.
@@ -181,7 +183,7 @@ at::Tensor winograd_3x3(const std::vector<at::Tensor>& history, const at::Tensor
   const int64_t alone = pairs ? frames % 2 : frames;
   for (int64_t frame = 0; frame < alone; ++frame) run(frame, 1, false);
   if (alone < frames) run(alone, frames - alone, true);
-  return y;
+  return counted.done(y);
 }
 
 }  // namespace orrery::ops
