@@ -44,8 +44,7 @@ void modulated_norm(const float* x, const float* shift, const float* scale, int6
 void attend(const float* query, const float* const* keys, const float* const* values, int64_t count, int64_t heads,
             int64_t head_dim, float factor, float* scores, float* out);
 
-/// gelu (tanh form) and silu, in place.
-void gelu_tanh(float* x, int64_t count);
+/// silu, in place.
 void silu(float* x, int64_t count);
 
 /// silu(group_norm(x)) of pixels with channels last. x holds them without a border; y has a border of one pixel, which is

@@ -124,15 +124,6 @@ HWY_INLINE V silu_of(V x) {
   return sigmoid_times(x, x);
 }
 
-// x/2 · (1 + tanh(u)) = x · sigmoid(2u)
-HWY_INLINE V gelu_of(V x) {
-  const V cubic = hn::MulAdd(hn::Mul(hn::Mul(x, x), x), hn::Set(d, 0.044715f), x);
-  return sigmoid_times(x, hn::Mul(cubic, hn::Set(d, 1.5957691216057308f)));
-}
-
-void gelu_tanh(float* x, int64_t count) {
-  each(x, x, count, [](V v) { return gelu_of(v); });
-}
 void silu(float* x, int64_t count) {
   each(x, x, count, [](V v) { return silu_of(v); });
 }
@@ -289,7 +280,6 @@ namespace {
 HWY_EXPORT(row_product);
 HWY_EXPORT(modulated_norm);
 HWY_EXPORT(attend);
-HWY_EXPORT(gelu_tanh);
 HWY_EXPORT(silu);
 HWY_EXPORT(group_norm_silu);
 
@@ -328,9 +318,6 @@ void modulated_norm(const float* x, const float* shift, const float* scale, int6
 void attend(const float* query, const float* const* keys, const float* const* values, int64_t count, int64_t heads,
             int64_t head_dim, float factor, float* scores, float* out) {
   HWY_DYNAMIC_DISPATCH(attend)(query, keys, values, count, heads, head_dim, factor, scores, out);
-}
-void gelu_tanh(float* x, int64_t count) {
-  HWY_DYNAMIC_DISPATCH(gelu_tanh)(x, count);
 }
 void silu(float* x, int64_t count) {
   HWY_DYNAMIC_DISPATCH(silu)(x, count);

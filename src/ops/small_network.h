@@ -4,6 +4,7 @@
 
 #include <span>
 
+#include "kernels/head_norm.h"
 #include "kernels/small_network.h"
 
 namespace orrery::ops {
