@@ -1,11 +1,11 @@
 #!/usr/bin/env python3
 """Times a transformer or a text encoder at true size against diffusers or transformers, in one run on one machine.
 
-    compare_networks.py FOLDER --form wan-1.3b|predict2-2b|t5-slice [--threads 2] [--repeat 2] [--warmup 1] [--weights int8] [--keep]
-                        [--program build/bin/orrery]
+    compare_networks.py FOLDER --form wan-1.3b|predict2-2b|t5-slice [--threads 2] [--repeat 2] [--warmup 1] [--weights int8]
+                        [--layers N] [--keep] [--program build/bin/orrery]
 
-FOLDER is filled with a checkpoint of the published size and random bfloat16 weights (unless it is there already) and removed
-afterwards (unless --keep). Both sides run the same inputs from it, each in a process of its own, taking turns, so that other work
+FOLDER is filled with a checkpoint of the published size (--layers: with so many of its equal blocks) and random bfloat16 weights,
+unless it is there already, and removed afterwards, unless --keep. Both sides run the same inputs from it, each in a process of its own, taking turns, so that other work
 on the machine falls on both; the reference computes in float32, as it must on a CPU without fast bfloat16. Told are wall seconds,
 processor seconds (which waiting for a busy machine does not lengthen; the ratio is theirs), the highest resident size of the
 process, and the relative L2 between the two results.
@@ -49,7 +49,7 @@ PREDICT2 = {"_class_name": "CosmosTransformer3DModel", "in_channels": 16, "out_c
             "attention_head_dim": 128, "num_layers": 28, "mlp_ratio": 4.0, "text_embed_dim": 1024, "adaln_lora_dim": 256,
             "max_size": [128, 240, 240], "patch_size": [1, 2, 2], "rope_scale": [1.0, 4.0, 4.0], "concat_padding_mask": True,
             "extra_pos_embed_type": None}
-# T5-11B's widths with 2 of its 24 layers: the layers are alike, and the whole does not fit beside its float32 twin.
+# T5-11B's widths with 2 of its 24 layers: the whole does not fit beside its float32 twin.
 T5 = {"architectures": ["T5EncoderModel"], "model_type": "t5", "d_model": 1024, "d_kv": 128, "d_ff": 65536, "num_heads": 128,
       "num_layers": 2, "vocab_size": 32128, "feed_forward_proj": "relu", "relative_attention_num_buckets": 32,
       "relative_attention_max_distance": 128, "layer_norm_epsilon": 1e-6}
@@ -57,8 +57,12 @@ FORMS = {"wan-1.3b": (WAN, "transformer.forward", "sample"), "predict2-2b": (PRE
          "t5-slice": (T5, "text_encoder.forward", "last_hidden_state")}
 
 
-def make_model(folder, config):
+def make_model(folder, form, layers):
     import torch
+
+    config = FORMS[form][0]
+    if layers:
+        config = config | {"num_layers": layers}
 
     torch.manual_seed(0)
     torch.set_default_dtype(torch.bfloat16)
@@ -116,14 +120,15 @@ def main():
     parser.add_argument("--repeat", type=int, default=2, help="processes of each side")
     parser.add_argument("--warmup", type=int, default=1, help="passes of each process before the one that counts")
     parser.add_argument("--weights", action="append", default=[], help="also this form in memory (repeatable)")
+    parser.add_argument("--layers", type=int, default=0)
     parser.add_argument("--prompt-tokens", type=int, default=20)
     parser.add_argument("--keep", action="store_true")
     parser.add_argument("--program", default="build/bin/orrery")
     args = parser.parse_args()
-    config, call, result = FORMS[args.form]
+    _, call, result = FORMS[args.form]
     if not (pathlib.Path(args.folder) / "config.json").exists():
         subprocess.run([sys.executable, "-c", f"import sys; sys.path.insert(0, {str(pathlib.Path(__file__).parent)!r});"
-                        f"import compare_networks as c; c.make_model({args.folder!r}, c.FORMS[{args.form!r}][0])"], check=True)
+                        f"import compare_networks as c; c.make_model({args.folder!r}, {args.form!r}, {args.layers})"], check=True)
     from safetensors.torch import load_file, save_file
 
     with tempfile.TemporaryDirectory() as work:
@@ -144,7 +149,8 @@ def main():
             error[side] = ((y - z).norm() / y.norm()).item()
     if not args.keep:
         shutil.rmtree(args.folder)
-    print(f"{args.form}, {args.threads} threads, {args.repeat} runs each, medians")
+    part = f", {args.layers} of its blocks" if args.layers else ""
+    print(f"{args.form}{part}, {args.threads} threads, {args.repeat} runs each, medians")
     print(f"{'':12} {'wall s':>8} {'CPU s':>8} {'ratio':>6} {'peak MiB':>9} {'ratio':>6} {'rel. L2':>9} {'load s':>7}")
     middle = {name: [statistics.median(values) for values in zip(*each)] for name, each in runs.items()}
     for name, values in middle.items():
