@@ -8,7 +8,8 @@ namespace orrery::layers {
 
 at::Tensor rotate(const at::Tensor& heads, const Rotary& rotary, RotaryPairs pairs) {
   const bool plain = heads.is_cpu() && heads.scalar_type() == at::kFloat && heads.dim() == 4 && heads.is_contiguous() &&
-                     rotary.cos.scalar_type() == at::kFloat && rotary.cos.size(0) == heads.size(1);
+                     rotary.cos.scalar_type() == at::kFloat &&
+                     rotary.cos.sizes() == at::IntArrayRef({heads.size(1), heads.size(3) / 2});
   if (plain)
     return ops::head_norm(heads, {}, ops::NormedOver::kHead, 0, rotary.cos, rotary.sin, pairs == RotaryPairs::kNeighbours);
   const at::Tensor cos = rotary.cos.unsqueeze(1), sin = rotary.sin.unsqueeze(1);  // [N,1,D/2]
