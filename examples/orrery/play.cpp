@@ -98,7 +98,7 @@ void add_play(CLI::App& app) {
           play::parse_place(text);
           return std::string();
         } catch (const orrery::Error& error) {
-          return std::string(error.what());
+          return error.detail().what + "; expected " + error.detail().expected + ", got " + error.detail().got;
         }
       })
       ->capture_default_str();

@@ -125,7 +125,7 @@ def places(program, world):
         taken = subprocess.run([program, "play", "--model", world, "--listen", server.place], capture_output=True, text=True)
         check(taken.returncode == 1 and "in use" in taken.stderr and taken.stderr.count("error:") == 1, "a port in use is a clear error")
     wrong = subprocess.run([program, "play", "--model", world, "--listen", "nowhere"], capture_output=True, text=True)
-    check(wrong.returncode == 1 and "--listen" in wrong.stderr, "an address that is none is a clear error")
+    check(wrong.returncode == 2 and "--listen" in wrong.stderr, "an address that is none is a clear error")
     with Server(program, world, "--listen", "0.0.0.0:0") as server:
         check("?token=" in server.url and server.get("/")[0] == 403, "elsewhere than on loopback nothing is served without the token")
         token = server.url[server.url.index("?"):]
