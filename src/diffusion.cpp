@@ -1,9 +1,33 @@
 #include "orrery/diffusion.h"
 
+#include <ATen/ATen.h>
+
+#include <algorithm>
+#include <string>
+
 #include "orrery/error.h"
+#include "orrery/work_bytes.h"
 
 namespace orrery {
 
+at::Tensor guide(const at::Tensor& c, const at::Tensor& u, double scale, GuidanceForm form) {
+  return form == GuidanceForm::kFromNegative ? at::lerp(u, c, scale) : c + (c - u) * scale;
+}
+
+void check_multiple(int64_t height, int64_t width, int64_t unit) {
+  if (height % unit == 0 && width % unit == 0) return;
+  const auto size = [&](int64_t add) {
+    const auto fit = [&](int64_t side) { return std::to_string(std::max((side + add) / unit, int64_t{1}) * unit); };
+    return fit(width) + "x" + fit(height);
+  };
+  throw Error(ErrorKind::kArgument, {.place = "size",
+                                     .what = "does not fit the network",
+                                     .expected = "width and height that are multiples of " + std::to_string(unit),
+                                     .got = std::to_string(width) + "x" + std::to_string(height),
+                                     .hint = "the nearest are " + size(0) + " and " + size(unit - 1)});
+}
+
+TellsWorkBytes::~TellsWorkBytes() = default;
 DiffusionRun::~DiffusionRun() = default;
 DiffusionRecipe::~DiffusionRecipe() = default;
 

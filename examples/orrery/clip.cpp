@@ -99,6 +99,9 @@ Tokens Tokens::load(const fs::path& path) {
   tokens.frames = number<int64_t>(metadata, "frames");
   tokens.height = number<int64_t>(metadata, "height");
   tokens.width = number<int64_t>(metadata, "width");
+  for (int i = 1; tensors.contains("latent." + std::to_string(i)); ++i)
+    tokens.later.push_back(tensors.at("latent." + std::to_string(i)));
+  tokens.overlap = number<int64_t>(metadata, "overlap");
   if (const auto found = metadata.find("class"); found != metadata.end()) tokens.class_name = found->second;
   return tokens;
 }

@@ -4,6 +4,7 @@
 #include <CLI/CLI.hpp>
 #include <filesystem>
 #include <string>
+#include <vector>
 
 #include "orrery/tokenizer.h"
 
@@ -33,6 +34,8 @@ struct Tokens {
   orrery::Latents latents;
   std::string class_name;
   int64_t frames = 0, height = 0, width = 0;  ///< of the clip before padding; 0 where the file does not say
+  std::vector<at::Tensor> later;              ///< further windows of a long future, each decoded from a fresh start …
+  int64_t overlap = 0;                        ///< … whose first frames the window before has already
 
   void save(const std::filesystem::path& path) const;
   static Tokens load(const std::filesystem::path& path);

@@ -1,4 +1,7 @@
 // orrery decode: tokens back to a video.
+#include <ATen/ops/cat.h>
+
+#include <algorithm>
 #include <memory>
 
 #include "clip.h"
@@ -25,7 +28,11 @@ void run(const Options& options) {
   if (options.output.extension() == ".safetensors") {  // the network's own numbers, before any rounding
     const at::Tensor& given = tokens.latents.video;
     const at::Tensor latent = given.is_floating_point() ? given : tokenizer.autoencoder().codes_of(given);
-    const at::Tensor sample = tokenizer.autoencoder().decode(latent, options.coding.chunk);
+    std::vector<at::Tensor> parts = {tokenizer.autoencoder().decode(latent, options.coding.chunk)};
+    for (const at::Tensor& window : tokens.later)
+      parts.push_back(tokenizer.autoencoder().decode(window, options.coding.chunk).slice(2, tokens.overlap));
+    at::Tensor sample = at::cat(parts, 2);
+    if (!tokens.later.empty() && tokens.frames > 0) sample = sample.slice(2, 0, tokens.frames);
     check_interrupt();
     return orrery::save_safetensors(options.output, {{"video", sample}});
   }
@@ -33,14 +40,19 @@ void run(const Options& options) {
   // Frames are written as they come, so memory does not grow with the clip.
   orrery::VideoWriter writer(options.output, {.fps = tokens.latents.fps});
   int64_t left = tokens.frames > 0 ? tokens.frames : INT64_MAX;
-  tokenizer.decode(
-      tokens.latents,
-      [&](const at::Tensor& frames) {
-        const int64_t count = std::min(left, frames.size(0));
-        if (count > 0) writer.write(cropped({frames, 0}, count, tokens.height, tokens.width).frames);
-        left -= count;
-      },
-      coding);
+  const auto decode = [&](const orrery::Latents& latents, int64_t skip) {
+    tokenizer.decode(
+        latents,
+        [&](const at::Tensor& frames) {
+          const int64_t dropped = std::min(skip, frames.size(0)), count = std::min(left, frames.size(0) - dropped);
+          skip -= dropped;
+          if (count > 0) writer.write(cropped({frames.slice(0, dropped), 0}, count, tokens.height, tokens.width).frames);
+          left -= std::max<int64_t>(count, 0);
+        },
+        coding);
+  };
+  decode(tokens.latents, 0);
+  for (const at::Tensor& window : tokens.later) decode({.video = window, .fps = tokens.latents.fps}, tokens.overlap);
   check_interrupt();
   writer.finish();
 }

@@ -2,6 +2,7 @@
 #include <memory>
 #include <nlohmann/json.hpp>
 
+#include "future_output.h"
 #include "orrery/error.h"
 #include "orrery/media.h"
 #include "orrery/pipeline.h"
@@ -16,14 +17,24 @@ namespace fs = std::filesystem;
 struct Options {
   ModelOptions model;
   orrery::GenerateOptions generate;
-  fs::path image, last_image, video, noise, prompt_embeds, output;
-  orrery::ResizeMode fit = orrery::ResizeMode::kStretch;
+  fs::path image, last_image, video, control, noise, prompt_embeds, output;
+  orrery::ResizeMode fit = orrery::ResizeMode::kCrop;
+  double control_weight = 1;
+  uint64_t max_memory = 0;
+  int64_t preview_every = 0;
+  std::string preview_decoder;
   bool json = false;
 };
 
 const std::map<std::string, orrery::ResizeMode> kFits = {{"stretch", orrery::ResizeMode::kStretch},
                                                          {"crop", orrery::ResizeMode::kCrop},
                                                          {"letterbox", orrery::ResizeMode::kLetterbox}};
+
+const std::map<std::string, orrery::Compat> kCompats = {{"diffusers", orrery::Compat::kDiffusers},
+                                                        {"original", orrery::Compat::kOriginal}};
+const std::map<std::string, orrery::GuidanceForm> kGuidanceForms = {{"from-prompt", orrery::GuidanceForm::kFromPrompt},
+                                                                    {"from-negative", orrery::GuidanceForm::kFromNegative}};
+const std::map<std::string, bool> kOnOff = {{"on", true}, {"off", false}};
 
 at::Tensor named(const orrery::TensorMap& tensors, const std::string& name, const fs::path& path) {
   const auto found = tensors.find(name);
@@ -37,9 +48,23 @@ at::Tensor optional(const orrery::TensorMap& tensors, const std::string& name) {
   return found == tensors.end() ? at::Tensor() : found->second;
 }
 
+// Says how a picture of another shape is made to fit.
+void tell_fit(const fs::path& path, const orrery::ReadOptions& how) {
+  const orrery::VideoReader reader(path);
+  if (reader.height() * how.size.width == reader.width() * how.size.height) return;
+  const char* modes[] = {"stretched", "cropped at its edges", "letterboxed"};
+  std::fprintf(stderr, "%s is %lldx%lld, the future %lldx%lld: it is %s (--fit crop, letterbox or stretch)\n", path.c_str(),
+               static_cast<long long>(reader.width()), static_cast<long long>(reader.height()),
+               static_cast<long long>(how.size.width), static_cast<long long>(how.size.height),
+               modes[static_cast<int>(how.size.mode)]);
+}
+
 // Frames [1,3,K,H,W] in [-1,1] of a picture or video file, or the tensor of that name of a .safetensors file as it is.
 at::Tensor frames_of(const fs::path& path, const char* name, const orrery::ReadOptions& how) {
-  if (path.extension() != ".safetensors") return orrery::to_input(orrery::read_video(path, how));
+  if (path.extension() != ".safetensors") {
+    tell_fit(path, how);
+    return orrery::to_input(orrery::read_video(path, how));
+  }
   const at::Tensor frames = named(orrery::load_safetensors(path), name, path);
   return frames.dim() == 4 ? frames.unsqueeze(2) : frames;
 }
@@ -47,7 +72,9 @@ at::Tensor frames_of(const fs::path& path, const char* name, const orrery::ReadO
 void read_inputs(Options& options, const orrery::GenerationDefaults& defaults) {
   orrery::GenerateOptions& generate = options.generate;
   orrery::ReadOptions how;
-  how.size = {.height = generate.height.value_or(defaults.height), .width = generate.width.value_or(defaults.width), .mode = options.fit};
+  how.size = {.height = generate.height.value_or(defaults.height),
+              .width = generate.width.value_or(defaults.width),
+              .mode = options.fit};
   if (!options.image.empty()) generate.seen = frames_of(options.image, "image", how);
   if (!options.video.empty()) generate.seen = frames_of(options.video, "video", how);
   if (!options.last_image.empty()) generate.last_image = frames_of(options.last_image, "image", how);
@@ -57,7 +84,14 @@ void read_inputs(Options& options, const orrery::GenerationDefaults& defaults) {
   };
   generate.picture = whole(options.image);
   generate.last_picture = whole(options.last_image);
-  if (!options.noise.empty()) generate.noise = named(orrery::load_safetensors(options.noise), "noise", options.noise);
+  if (!options.control.empty())
+    generate.controls = {
+        {.kind = "", .video = frames_of(options.control, "video", how), .mask = {}, .weight = options.control_weight}};
+  if (!options.noise.empty()) {
+    const orrery::TensorMap tensors = orrery::load_safetensors(options.noise);
+    generate.noise = named(tensors, "noise", options.noise);
+    generate.condition_noise = optional(tensors, "condition_noise");
+  }
   if (!options.prompt_embeds.empty()) {
     const orrery::TensorMap tensors = orrery::load_safetensors(options.prompt_embeds);
     generate.prompt_embeds = named(tensors, "prompt_embeds", options.prompt_embeds);
@@ -67,53 +101,41 @@ void read_inputs(Options& options, const orrery::GenerationDefaults& defaults) {
   }
 }
 
-// Latents outlive a decoding that failed: `orrery decode` finishes the work from the file this writes.
-at::Tensor decode_or_keep(const orrery::WorldModelPipeline& pipeline, const orrery::Generated& future, const fs::path& output) {
-  try {
-    return pipeline.decode(future, work());
-  } catch (const std::exception&) {
-    const fs::path kept = fs::path(output).concat(".latents.safetensors");
-    const auto autoencoder = pipeline.autoencoder();
-    orrery::save_safetensors(kept, {{"latent", autoencoder->normalization().undo(future.normalized.video)}},
-                             {{"class", autoencoder->class_name()}, {"fps", std::to_string(future.fps)}});
-    std::fprintf(stderr, "the latents are kept in %s; `orrery decode --tokens` finishes from there\n", kept.c_str());
-    throw;
-  }
-}
-
 void run(Options options) {
   require_writable(options.output);
   const Stopwatch whole;
-  const auto pipeline = orrery::WorldModelPipeline::from_pretrained(options.model.path, options.model.load());
+  const auto pipeline = orrery::WorldModelPipeline::from_pretrained(options.model.path, options.model.load(),
+                                                                    static_cast<int64_t>(options.max_memory));
   const double load_seconds = whole.seconds();
-  const orrery::GenerationDefaults defaults = pipeline.defaults();
+  orrery::GenerateOptions& generate = options.generate;
+  const orrery::GenerationDefaults defaults = pipeline.defaults(generate.compat, generate.preset);
   read_inputs(options, defaults);
-  options.generate.work = work();
+  generate.work = work();
+  if (options.preview_every > 0)
+    generate.on_step = Previews(options.preview_every, options.preview_decoder, options.output, pipeline);
+  std::optional<orrery::Generated> undecoded;
+  generate.on_latents = [&](const orrery::Generated& future) { undecoded = future; };
 
-  const orrery::Generated future = pipeline.generate_latents(options.generate);
-  check_interrupt();
-  const Stopwatch decoding;
-  const at::Tensor video = decode_or_keep(pipeline, future, options.output);
-  const double decode_seconds = decoding.seconds();
-  check_interrupt();
-  if (options.output.extension() == ".safetensors") {
-    // The reference's picture pipelines give their latents without a time axis.
-    const at::Tensor latents = defaults.num_frames == 1 ? future.latents.squeeze(2) : future.latents;
-    orrery::save_safetensors(options.output, {{"video", video}, {"latents", latents}},
-                             {{"class", pipeline.class_name()}, {"fps", std::to_string(future.fps)}});
-  } else {
-    orrery::write_video(options.output, orrery::to_video(video, future.fps));
+  FutureOutput output(options.output, generate.fps.value_or(defaults.fps));
+  orrery::Generated future;
+  try {
+    future = pipeline.generate(generate, [&](const at::Tensor& frames) { output.write(frames); });
+    check_interrupt();
+  } catch (const std::exception&) {
+    if (undecoded) keep_latents(options.output, *undecoded, *pipeline.autoencoder());
+    throw;
   }
+  output.finish(future, pipeline.class_name(), defaults.num_frames == 1);
   if (!options.json) return;
   const auto& t = future.timings;
   const nlohmann::json report = {
       {"model", options.model.path},
       {"class", pipeline.class_name()},
-      {"frames", video.size(2)},
-      {"height", video.size(3)},
-      {"width", video.size(4)},
+      {"frames", output.frames()},
+      {"height", output.height()},
+      {"width", output.width()},
       {"stages",
-       {{"load", load_seconds}, {"text", t.text}, {"encode", t.encode}, {"denoise", t.denoise}, {"decode", decode_seconds}}}};
+       {{"load", load_seconds}, {"text", t.text}, {"encode", t.encode}, {"denoise", t.denoise}, {"decode", t.decode}}}};
   std::puts(report.dump().c_str());
 }
 
@@ -127,26 +149,64 @@ void add_generate(CLI::App& app) {
   options->model.add_loras_to(*command);
   command->add_option("-p,--prompt", generate.prompt, "What should happen");
   command->add_option("-n,--negative-prompt", generate.negative_prompt, "What should not");
-  CLI::Option* image = command->add_option("-i,--image", options->image, "Picture to start from (or .safetensors with `image`)");
-  command->add_option("--last-image", options->last_image, "Picture to arrive at (first-and-last-frame models)")->needs(image);
+  CLI::Option* image =
+      command->add_option("-i,--image", options->image, "Picture to start from (or .safetensors with `image`)");
+  command->add_option("--last-image", options->last_image, "Picture to arrive at (first-and-last-frame models)")
+      ->needs(image);
   command->add_option("--video", options->video, "Video to go on from (or .safetensors with `video`)")->excludes(image);
+  CLI::Option* control = command->add_option(
+      "--control", options->control, "Video of edges, depth, … that steers the future (or .safetensors with `video`)");
+  command->add_option("--control-weight", options->control_weight, "How much it counts")->needs(control);
   command->add_option("--condition-frames", generate.condition_frames, "Go on from the last so many frames")
       ->check(CLI::PositiveNumber);
   command->add_option("--fit", options->fit, "How a picture of another shape is brought to size: stretch, crop or letterbox")
-      ->transform(CLI::CheckedTransformer(kFits))->default_str("stretch");
-  command->add_option("--num-frames", generate.num_frames, "Frames of the future, the given ones included")->check(CLI::PositiveNumber);
+      ->transform(CLI::CheckedTransformer(kFits))
+      ->default_str("crop");
+  command->add_option("--num-frames", generate.num_frames, "Frames of the future, the given ones included")
+      ->check(CLI::PositiveNumber);
+  command
+      ->add_option("--window", generate.window_frames,
+                   "Imagine so many frames at once; a longer future goes on window by window")
+      ->check(CLI::PositiveNumber);
+  command->add_option("--overlap", generate.overlap_frames, "Frames of a window that the next goes on from")
+      ->check(CLI::PositiveNumber);
   command->add_option("-W,--width", generate.width, "Width in pixels")->check(CLI::PositiveNumber);
   command->add_option("-H,--height", generate.height, "Height in pixels")->check(CLI::PositiveNumber);
   command->add_option("--fps", generate.fps, "Frames a second")->check(CLI::PositiveNumber);
   command->add_option("--steps", generate.steps, "Denoising steps");
   command->add_option("--guidance-scale", generate.guidance_scale, "How strongly the prompt is followed; 1: no guidance");
+  command->add_option("--guidance-scale-2", generate.guidance_scale_2,
+                      "The same of the network for low noise, where there are two");
+  command
+      ->add_option(
+          "--guidance-form", generate.guidance_form,
+          "How guidance mixes: from-prompt, c + g (c - u), or from-negative, u + g (c - u); else as the reference does")
+      ->transform(CLI::CheckedTransformer(kGuidanceForms));
+  command
+      ->add_option("--fps-modulation", generate.fps_modulation,
+                   "Tell the network the frame rate: on or off; else as the reference does")
+      ->transform(CLI::CheckedTransformer(kOnOff));
+  command->add_option("--compat", generate.compat, "Run it as diffusers does, or as the original repository")
+      ->transform(CLI::CheckedTransformer(kCompats));
+  command->add_option("--preset", generate.preset, "Numbers and sampler of a released model; an unknown name lists them");
   command->add_option("--flow-shift", generate.flow_shift, "Replaces the scheduler's shift")->check(CLI::PositiveNumber);
   command->add_option("-s,--seed", generate.seed, "Seed of the noise");
   command->add_option("--noise", options->noise, "Safetensors file with `noise`, in place of the random generator");
   command->add_option("--prompt-embeds", options->prompt_embeds,
                       "Safetensors file with `prompt_embeds` and `negative_prompt_embeds`, in place of the text encoder");
+  command
+      ->add_option("--preview", options->preview_every,
+                   "Every so many steps, show the future as it stands beside the output")
+      ->check(CLI::PositiveNumber);
+  command->add_option("--preview-decoder", options->preview_decoder,
+                      "Tiny tokenizer of the same latents for previews; else a linear map");
+  command
+      ->add_option("--max-memory", options->max_memory,
+                   "Bytes, or with a unit (6GB): larger networks stream their blocks from disk")
+      ->transform(CLI::AsSizeValue(/*kb_is_1000=*/false));
   command->add_flag("--json", options->json, "Print the seconds of each stage as JSON");
-  command->add_option("-o,--output", options->output, "MP4, MKV, WebM, GIF, folder, %05d.png pattern, or .safetensors")->required();
+  command->add_option("-o,--output", options->output, "MP4, MKV, WebM, GIF, folder, %05d.png pattern, or .safetensors")
+      ->required();
   command->final_callback([=] { run(*options); });
 }
 

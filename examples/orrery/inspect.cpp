@@ -2,9 +2,12 @@
 #include <cstdio>
 #include <memory>
 #include <nlohmann/json.hpp>
+#include <optional>
 
 #include "orrery/action_space.h"
+#include "orrery/error.h"
 #include "orrery/load.h"
+#include "orrery/pipeline.h"
 #include "program.h"
 
 namespace program {
@@ -12,6 +15,7 @@ namespace {
 
 struct Options {
   std::string path;
+  int64_t frames = 0, height = 0, width = 0;
   bool json = false;
 };
 
@@ -79,20 +83,42 @@ void print_actions(const orrery::ActionSpace& space) {
   }
 }
 
+// What a world model needs to imagine a future; nothing for what is none.
+std::optional<orrery::MemoryNeed> memory_of(const orrery::ModelDescription& model, const Options& options) {
+  if (model.kind != "pipeline" || orrery::describe_action_space(model)) return std::nullopt;
+  try {
+    return orrery::predict_memory(model, options.frames, options.height, options.width);
+  } catch (const orrery::Error& error) {  // what is wrong with the parts stands in the table
+    std::fprintf(stderr, "the memory cannot be predicted: %s\n", error.what());
+    return std::nullopt;
+  }
+}
+
 void run(const Options& options) {
   const orrery::ModelDescription model = orrery::describe_model(options.path, work());
   std::vector<orrery::ComponentReport> reports;
   for (const auto& component : model.components) reports.push_back(orrery::inspect_component(component));
   const auto actions = orrery::describe_action_space(model);
+  const auto memory = memory_of(model, options);
   if (!options.json) {
     print_table(model, reports);
     if (actions) print_actions(*actions);
+    if (memory)
+      std::printf("memory for %lld frames of %lldx%lld: %s (text %s, denoising %s, decoding %s), estimated\n",
+                  static_cast<long long>(memory->frames), static_cast<long long>(memory->width),
+                  static_cast<long long>(memory->height), human_bytes(memory->peak()).c_str(),
+                  human_bytes(memory->text).c_str(), human_bytes(memory->denoise).c_str(),
+                  human_bytes(memory->decode).c_str());
     return;
   }
   nlohmann::ordered_json json = {
       {"path", options.path}, {"kind", model.kind}, {"components", nlohmann::ordered_json::array()}};
   for (const auto& report : reports) json["components"].push_back(to_json(report));
   if (actions) json["actions"] = to_json(*actions);
+  if (memory)
+    json["memory"] = {{"frames", memory->frames},    {"height", memory->height},         {"width", memory->width},
+                      {"text_bytes", memory->text},  {"denoise_bytes", memory->denoise}, {"decode_bytes", memory->decode},
+                      {"peak_bytes", memory->peak()}};
   std::printf("%s\n", json.dump(2, ' ', false, nlohmann::ordered_json::error_handler_t::replace).c_str());
 }
 
@@ -102,6 +128,9 @@ void add_inspect(CLI::App& app) {
   const auto options = std::make_shared<Options>();
   CLI::App* command = app.add_subcommand("inspect", "Tell what a model holds and whether it is whole, from headers only");
   command->add_option("path,--model", options->path, "Pipeline or component folder, checkpoint file, or hub id")->required();
+  command->add_option("--num-frames", options->frames, "Predict the memory for so many frames")->check(CLI::PositiveNumber);
+  command->add_option("-W,--width", options->width, "… of this width")->check(CLI::PositiveNumber);
+  command->add_option("-H,--height", options->height, "… and height")->check(CLI::PositiveNumber);
   command->add_flag("--json", options->json, "Print one JSON object");
   command->final_callback([=] { run(*options); });
 }

@@ -81,6 +81,7 @@ const std::vector<PipelineEntry>& pipeline_entries() {
       {"Cosmos2TextToImagePipeline", build_cosmos_predict2_recipe},
       {"Cosmos2VideoToWorldPipeline", build_cosmos_predict2_recipe},
       {"Cosmos2_5_PredictBasePipeline", build_cosmos_predict25_recipe},
+      {"Cosmos2_5_TransferPipeline", build_cosmos_transfer25_recipe},
       {"CosmosTextToWorldPipeline", build_cosmos_predict1_recipe},
       {"CosmosVideoToWorldPipeline", build_cosmos_predict1_recipe},
       {"WanImageToVideoPipeline", build_wan_recipe},

@@ -53,7 +53,8 @@ using Describer = std::optional<Config> (*)(const Weights& weights);
 
 /// Recognises one file by its tensors, whatever its family.
 using RecogniseFile = ComponentDescription (*)(const std::filesystem::path& file);
-/// Recognises a folder in the layout of an original repository, and says which part lies where; nothing where it is another's.
+/// Recognises a folder in the layout of an original repository, and says which part lies where; nothing where it is
+/// another's.
 using FolderDescriber = std::optional<ModelDescription> (*)(const std::filesystem::path& folder, RecogniseFile recognise);
 /// The folder describers of every family.
 const std::vector<FolderDescriber>& folder_describers();
@@ -74,5 +75,20 @@ const std::vector<BundleEntry>& bundle_entries();
 const std::vector<Describer>& describers();
 /// The entry of a class; throws Error(kUnsupported) listing the known ones.
 const Entry& entry_of(const std::string& class_name, const std::string& place);
+
+/// The numbers that a model was released with, and how it is sampled.
+struct Preset {
+  const char* name;  ///< of the release; of diffusers' way, the pipeline's class
+  const char* form;  ///< DiffusionRecipe::form() of the pipelines it is for
+  Compat compat;     ///< never kAsPublished
+  GenerationDefaults numbers;
+  const char* scheduler = "";  ///< scheduler_config.json; empty: the checkpoint's own
+};
+
+/// Every preset. Of one form and way, the first is what a checkpoint runs with that is not named.
+const std::vector<Preset>& presets();
+/// The preset of that name, or of this form and way where the name is empty. Throws Error(kArgument) on an unknown name or
+/// one of another form, listing what there is.
+const Preset& preset_of(const std::string& form, Compat compat, const std::string& name);
 
 }  // namespace orrery::models

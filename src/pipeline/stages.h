@@ -11,9 +11,10 @@ namespace orrery::pipeline {
 /// Tells progress with an estimate and looks at the cancellation token, for work of `total` equal units.
 class ProgressMeter {
  public:
-  ProgressMeter(const WorkOptions& work, std::string_view stage, int64_t total)
-      : work_(work), stage_(stage), total_(total), start_(std::chrono::steady_clock::now()) {
-    tell(0);
+  /// `begun` units were finished before.
+  ProgressMeter(const WorkOptions& work, std::string_view stage, int64_t total, int64_t begun = 0)
+      : work_(work), stage_(stage), total_(total), begun_(begun), start_(std::chrono::steady_clock::now()) {
+    tell(begun);
   }
   /// There are `total` units, as is known now.
   void expect(int64_t total) { total_ = total; }
@@ -21,7 +22,8 @@ class ProgressMeter {
   void tell(int64_t done) {
     work_.cancel.check(stage_);
     if (!work_.on_progress) return;
-    const double left = done > 0 ? seconds() / static_cast<double>(done) * static_cast<double>(total_ - done) : -1;
+    const double left =
+        done > begun_ ? seconds() / static_cast<double>(done - begun_) * static_cast<double>(total_ - done) : -1;
     work_.on_progress({stage_, done, total_, left});
   }
   double seconds() const { return std::chrono::duration<double>(std::chrono::steady_clock::now() - start_).count(); }
@@ -29,7 +31,7 @@ class ProgressMeter {
  private:
   const WorkOptions& work_;
   std::string_view stage_;
-  int64_t total_;
+  int64_t total_, begun_;
   std::chrono::steady_clock::time_point start_;
 };
 

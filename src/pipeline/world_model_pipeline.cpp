@@ -1,81 +1,65 @@
 #include <ATen/ATen.h>
-#include <c10/core/InferenceMode.h>
 
-#include <cmath>
-#include <sstream>
+#include <algorithm>
+#include <chrono>
+#include <vector>
 
-#include "models/registry.h"
+#include "guarded.h"
 #include "orrery/error.h"
-#include "orrery/log.h"
 #include "orrery/pipeline.h"
-#include "orrery/text.h"
-#include "pipeline/stages.h"
-#include "sampling/noise.h"
-#include "sampling/schedule.h"
-#include "sampling/solver.h"
-#include "vision/clip_image_processor.h"
+#include "pipeline/decoding.h"
+#include "pipeline/future.h"
+#include "pipeline/memory.h"
+#include "pipeline/parts.h"
 
 namespace orrery {
 
-using pipeline::ProgressMeter;
+using pipeline::decode_window;
+using pipeline::FrameStream;
+using pipeline::Future;
 
-struct WorldModelPipeline::Impl {
-  Config index, scheduler;
-  std::string class_name;
-  std::shared_ptr<const Autoencoder> autoencoder;
-  std::unique_ptr<DiffusionRecipe> recipe;
-  std::optional<ComponentDescription> text_encoder, text_tokenizer;  // loaded when a prompt comes
-  std::optional<ComponentDescription> image_encoder;                 // loaded when a picture comes
-  Config image_processor;
-  LoadOptions load;
-
-  void embed_prompts(const GenerateOptions& options, double guidance_scale, DiffusionInputs& inputs) const;
-  at::Tensor embed_pictures(const GenerateOptions& options, const at::Tensor& seen) const;
-};
+struct WorldModelPipeline::Impl : pipeline::Parts {};
 
 namespace {
 
-bool is_finite(const at::Tensor& tensor) { return std::isfinite(tensor.sum(at::kDouble).item<double>()); }
+// How a future of so many frames is made.
+struct Windows {
+  int64_t count = 1, frames = 0, overlap = 0;
+};
 
-at::Tensor checked_noise(const GenerateOptions& options, at::IntArrayRef shape) {
-  if (!options.noise.defined()) return sampling::latent_noise(shape, {.seed = options.seed});
-  const at::Tensor noise = options.noise.to(at::kFloat);
-  if (noise.sizes() == shape) return noise;
-  std::ostringstream expected, got;
-  expected << shape;
-  got << noise.sizes();
-  throw Error(ErrorKind::kArgument,
-              {.place = "noise", .what = "has the wrong shape", .expected = expected.str(), .got = got.str()});
+// A control video is as long as the future, unless the caller wants less of it.
+int64_t frames_wanted(const pipeline::Parts& parts, const GenerateOptions& options) {
+  const int64_t usual = options.controls.empty() ? parts.preset(options.compat, options.preset).numbers.num_frames
+                                                 : options.controls.front().video.size(2);
+  return options.num_frames.value_or(usual);
 }
 
-// A sampler that adds noise takes more than one draw: given together as [K,C,t,h,w], or from the generator.
-NoiseDraws noise_draws(const GenerateOptions& options, const std::vector<int64_t>& shape) {
-  if (!options.noise.defined())
-    return [&options, shape](int64_t draw) {
-      return sampling::latent_noise(shape, {.seed = options.seed, .step = static_cast<uint32_t>(draw)});
-    };
-  if (options.noise.dim() != 5 || options.noise.sizes().slice(1) != at::IntArrayRef(shape).slice(1))
-    checked_noise(options, shape);
-  return [noise = options.noise.to(at::kFloat)](int64_t draw) {
-    if (draw < noise.size(0)) return noise.narrow(0, draw, 1);
-    throw Error(ErrorKind::kArgument, {.place = "noise",
-                                       .what = "holds too few draws for this sampler",
-                                       .expected = "at least " + std::to_string(draw + 1) + " along the first axis",
-                                       .got = std::to_string(noise.size(0))});
-  };
-}
-
-// The last frames of what is given: as many as the caller asks for, or as the model can use.
-at::Tensor given_frames(const GenerateOptions& options, const DiffusionRecipe& recipe) {
-  if (!options.seen.defined()) return options.seen;
-  const int64_t there = options.seen.size(2);
-  const int64_t wanted = options.condition_frames.value_or(recipe.usable_frames(there));
-  if (wanted < 1 || wanted > there)
-    throw Error(ErrorKind::kArgument, {.place = "condition frames",
-                                       .what = "are not there",
-                                       .expected = "1 … " + std::to_string(there),
-                                       .got = std::to_string(wanted)});
-  return options.seen.narrow(2, there - wanted, wanted);
+Windows plan(const pipeline::Parts& parts, const GenerateOptions& options) {
+  const GenerationDefaults& defaults = parts.preset(options.compat, options.preset).numbers;
+  const int64_t total = frames_wanted(parts, options);
+  Windows windows{.frames = options.window_frames.value_or(defaults.num_frames)};
+  if (total <= windows.frames) return {.frames = total};
+  windows.overlap = options.overlap_frames.value_or(parts.recipe->overlap_frames());
+  if (parts.recipe->overlap_frames() == 0) {
+    if (!options.window_frames) return {.frames = total};  // one window, however long
+    throw Error(ErrorKind::kArgument, {.place = parts.class_name,
+                                       .what = "cannot go on from frames, so it imagines one window only",
+                                       .expected = "at most " + std::to_string(windows.frames) + " frames",
+                                       .got = std::to_string(total)});
+  }
+  if (windows.overlap < 1 || windows.overlap >= windows.frames)
+    throw Error(ErrorKind::kArgument, {.place = "overlap",
+                                       .what = "leaves nothing to imagine",
+                                       .expected = "1 … " + std::to_string(windows.frames - 1) + " frames",
+                                       .got = std::to_string(windows.overlap)});
+  if (options.last_image.defined())
+    throw Error(ErrorKind::kArgument, {.place = "last image",
+                                       .what = "needs the whole future in one window",
+                                       .expected = "at most " + std::to_string(windows.frames) + " frames",
+                                       .got = std::to_string(total)});
+  const int64_t fresh = windows.frames - windows.overlap;
+  windows.count = 1 + (total - windows.frames + fresh - 1) / fresh;
+  return windows;
 }
 
 }  // namespace
@@ -85,7 +69,8 @@ WorldModelPipeline::~WorldModelPipeline() = default;
 WorldModelPipeline::WorldModelPipeline(WorldModelPipeline&&) noexcept = default;
 WorldModelPipeline& WorldModelPipeline::operator=(WorldModelPipeline&&) noexcept = default;
 
-WorldModelPipeline WorldModelPipeline::from_pretrained(const std::string& path, const LoadOptions& options) {
+WorldModelPipeline WorldModelPipeline::from_pretrained(const std::string& path, const LoadOptions& options,
+                                                       int64_t max_memory) {
   const c10::InferenceMode inference;
   const ModelDescription model = describe_model(path, options.work);
   auto impl = std::make_unique<Impl>();
@@ -96,7 +81,8 @@ WorldModelPipeline WorldModelPipeline::from_pretrained(const std::string& path, 
   as_stored.weights = WeightForm::kStored;
   DiffusionParts parts;
   parts.index = model.index;
-  for (const ComponentDescription& component : model.components) {
+  for (const ComponentDescription& described : model.components) {
+    const ComponentDescription component = max_memory > 0 ? pipeline::within(described, max_memory) : described;
     if (component.name == "scheduler") {
       parts.scheduler = component.config;
     } else if (component.name == "vae") {
@@ -110,7 +96,8 @@ WorldModelPipeline WorldModelPipeline::from_pretrained(const std::string& path, 
       impl->image_encoder = component;
     } else if (component.name == "image_processor") {
       impl->image_processor = component.config;
-    } else if (component.name.starts_with("transformer")) {
+    } else if (component.name.starts_with("transformer") || component.name == "controlnet") {
+      if (component.dialect == "original") impl->published = Compat::kOriginal;
       parts.components[component.name] = load_component(component, options);
     }
   }
@@ -127,7 +114,6 @@ WorldModelPipeline WorldModelPipeline::from_pretrained(const std::string& path, 
   };
   need("vae", impl->autoencoder != nullptr);
   parts.codec = impl->autoencoder->spec();
-  impl->index = parts.index;
   impl->load = as_stored;
   impl->scheduler = parts.scheduler;
   impl->recipe = entry.build(parts);
@@ -135,142 +121,74 @@ WorldModelPipeline WorldModelPipeline::from_pretrained(const std::string& path, 
   return WorldModelPipeline(std::move(impl));
 }
 
-// Embeds the prompts that are given as text. The encoder, often larger than the network, lives only as long as this takes.
-void WorldModelPipeline::Impl::embed_prompts(const GenerateOptions& options, double guidance_scale,
-                                             DiffusionInputs& inputs) const {
-  const bool embed_negative = guidance_scale > 1 && !inputs.negative_text.defined();
-  if (inputs.conditions.text.defined() && !embed_negative) return;
-  if (!text_encoder || !text_tokenizer)
-    throw Error(ErrorKind::kArgument, {.place = "prompt",
-                                       .what = "cannot be embedded: the checkpoint has no text encoder and tokenizer",
-                                       .hint = "give --prompt-embeds"});
-  ProgressMeter meter(options.work, "text", embed_negative ? 2 : 1);
-  const auto tokenizer = TextTokenizer::open(text_tokenizer->path);
-  const auto encoder = load_component(*text_encoder, load);
-  const auto embed = [&](const std::string& prompt) {
-    int64_t cut = 0;
-    const at::Tensor embedded = recipe->embed_prompt(*tokenizer, *encoder, prompt, cut);
-    if (cut > 0) log(LogLevel::kWarning, "the prompt is too long: its last " + std::to_string(cut) + " tokens were cut off");
-    return embedded;
-  };
-  if (!inputs.conditions.text.defined()) inputs.conditions.text = embed(options.prompt);
-  meter.tell(1);
-  if (embed_negative) inputs.negative_text = embed(options.negative_prompt.value_or(recipe->defaults().negative_prompt));
+const std::string& WorldModelPipeline::class_name() const {
+  return impl_->class_name;
 }
-
-// The first picture, and the last where it is given: [1 or 2,L,D]. The encoder lives only as long as this takes.
-at::Tensor WorldModelPipeline::Impl::embed_pictures(const GenerateOptions& options, const at::Tensor& seen) const {
-  if (!image_encoder) return {};
-  std::vector<Video> pictures = {options.picture.frames.defined() ? options.picture : to_video(seen.narrow(2, 0, 1), 1)};
-  if (options.last_image.defined())
-    pictures.push_back(options.last_picture.frames.defined() ? options.last_picture : to_video(options.last_image, 1));
-  std::vector<at::Tensor> pixels;
-  for (const Video& picture : pictures) pixels.push_back(vision::clip_pixels(picture, image_processor));
-  return recipe->embed_pictures(*load_component(*image_encoder, load), at::cat(pixels));
+GenerationDefaults WorldModelPipeline::defaults(Compat compat, const std::string& preset) const {
+  return impl_->preset(compat, preset).numbers;
 }
-
-const std::string& WorldModelPipeline::class_name() const { return impl_->class_name; }
-GenerationDefaults WorldModelPipeline::defaults() const { return impl_->recipe->defaults(); }
-std::shared_ptr<const Autoencoder> WorldModelPipeline::autoencoder() const { return impl_->autoencoder; }
+std::shared_ptr<const Autoencoder> WorldModelPipeline::autoencoder() const {
+  return impl_->autoencoder;
+}
 
 Generated WorldModelPipeline::generate_latents(const GenerateOptions& options) const {
-  const c10::InferenceMode inference;
-  const DiffusionRecipe& recipe = *impl_->recipe;
-  const Autoencoder& autoencoder = *impl_->autoencoder;
-  const CodecSpec& codec = autoencoder.spec();
-  const GenerationDefaults defaults = recipe.defaults();
-  const at::Tensor seen = given_frames(options, recipe);
-  const int64_t num_frames = options.num_frames.value_or(defaults.num_frames);
-  const int64_t height = options.height.value_or(seen.defined() ? seen.size(3) : defaults.height);
-  const int64_t width = options.width.value_or(seen.defined() ? seen.size(4) : defaults.width);
-  recipe.check(num_frames, height, width, seen.defined() ? seen.size(2) : 0);
-
-  Generated out;
-  out.fps = options.fps.value_or(defaults.fps);
-  DiffusionInputs inputs;
-  inputs.shape = {1, recipe.latent_channels(), codec.latent_frames(num_frames), height / codec.spatial_stride,
-                  width / codec.spatial_stride};
-  inputs.guidance_scale = options.guidance_scale.value_or(defaults.guidance_scale);
-  inputs.conditions.fps = out.fps;
-  inputs.conditions.text = options.prompt_embeds;
-  inputs.conditions.text_mask = options.prompt_mask;
-  inputs.negative_text = options.negative_prompt_embeds;
-  inputs.negative_text_mask = options.negative_prompt_mask;
-
-  const auto text_start = std::chrono::steady_clock::now();
-  impl_->embed_prompts(options, inputs.guidance_scale, inputs);
-  out.timings.text = std::chrono::duration<double>(std::chrono::steady_clock::now() - text_start).count();
-
-  if (seen.defined()) {
-    ProgressMeter meter(options.work, "encode", 1);
-    at::Tensor clip = recipe.conditioning_clip(seen.to(at::kFloat), num_frames);
-    if (options.last_image.defined()) {
-      clip = clip.clone();
-      clip.narrow(2, clip.size(2) - 1, 1).copy_(options.last_image);
-    }
-    inputs.history = autoencoder.normalization().apply(autoencoder.encode(clip).latent);
-    inputs.history_frames = std::min(seen.size(2), num_frames);
-    inputs.last_frame_known = options.last_image.defined();
-    inputs.conditions.image = impl_->embed_pictures(options, seen);
-    meter.tell(1);
-    out.timings.encode = meter.seconds();
-  }
-
-  if (recipe.makes_pieces()) {
-    ProgressMeter meter(options.work, "denoise", 1);
-    out.latents = recipe.make_pieces(inputs, noise_draws(options, inputs.shape), [&](int64_t done, int64_t of) {
-      meter.expect(of);
-      meter.tell(done);
-    });
-    if (!is_finite(out.latents))
-      throw Error(ErrorKind::kWeights, {.place = "latents",
-                                        .what = "are not finite (NaN or infinity)",
-                                        .hint = "the checkpoint is damaged, or overflows in this --dtype"});
-    out.normalized.video = recipe.to_codec(out.latents);
-    out.normalized.fps = out.fps;
-    out.timings.denoise = meter.seconds();
+  return guarded(class_name(), [&] {
+    const int64_t frames = frames_wanted(*impl_, options);
+    const at::Tensor seen = pipeline::frames_to_go_on_from(options, *impl_->recipe);
+    Generated out;
+    Future(*impl_, options, frames, /*windows=*/1, seen).imagine(seen, /*first=*/0, out);
+    out.num_frames = frames;
     return out;
-  }
+  });
+}
 
-  sampling::Schedule schedule = sampling::make_schedule(
-      impl_->scheduler,
-      {.steps = options.steps.value_or(defaults.steps), .flow_shift = options.flow_shift, .unit_ramp = recipe.unit_ramp()});
-  if (recipe.repeats_last_sigma()) schedule.sigmas.back() = schedule.sigmas[schedule.steps() - 1];
-  const auto solver = sampling::make_solver(impl_->scheduler, schedule);
-  at::Tensor sample = checked_noise(options, inputs.shape) * recipe.noise_scale();
-
-  ProgressMeter meter(options.work, "denoise", schedule.steps());
-  const auto run = recipe.begin(inputs);
-  for (int64_t i = 0; i < schedule.steps(); ++i) {
-    sample = solver->step(i, sample, run->velocity(sample, {schedule.sigmas[i], schedule.times[i]}));
-    if (!is_finite(sample))
-      throw Error(ErrorKind::kWeights, {.place = "step " + std::to_string(i + 1) + " of " + std::to_string(schedule.steps()),
-                                        .what = "the latents are not finite (NaN or infinity)",
-                                        .hint = "the checkpoint is damaged, or overflows in this --dtype"});
-    if (options.on_step) options.on_step(i, sample);
-    meter.tell(i + 1);
-  }
-  out.latents = run->finish(sample);
-  out.normalized.video = recipe.to_codec(out.latents);
-  out.normalized.fps = out.fps;
-  out.timings.denoise = meter.seconds();
-  return out;
+void WorldModelPipeline::decode(const Generated& generated, const FrameSink& sink, const WorkOptions& work) const {
+  guarded(class_name() + ": decode", [&] {
+    const Guardrails none;
+    FrameStream stream(sink, none, generated.overlap, generated.num_frames > 0 ? generated.num_frames : INT64_MAX);
+    const std::vector<Latents> alone = {generated.normalized};
+    for (const Latents& window : generated.windows.empty() ? alone : generated.windows) {
+      stream.begin_window();
+      decode_window(
+          *impl_->autoencoder, window.video, [&](const at::Tensor& frames) { stream.write(frames); }, work);
+    }
+  });
 }
 
 at::Tensor WorldModelPipeline::decode(const Generated& generated, const WorkOptions& work) const {
-  const c10::InferenceMode inference;
-  ProgressMeter meter(work, "decode", 1);
-  const Autoencoder& autoencoder = *impl_->autoencoder;
-  const at::Tensor video = autoencoder.decode(autoencoder.normalization().undo(generated.normalized.video));
-  meter.tell(1);
-  return video;
+  std::vector<at::Tensor> frames;
+  decode(
+      generated, [&](const at::Tensor& part) { frames.push_back(part); }, work);
+  return at::cat(frames, 2);
+}
+
+Generated WorldModelPipeline::generate(const GenerateOptions& options, const FrameSink& sink) const {
+  return guarded(class_name(), [&] {
+    const Windows windows = plan(*impl_, options);
+    at::Tensor seen = pipeline::frames_to_go_on_from(options, *impl_->recipe);
+    Future future(*impl_, options, windows.frames, windows.count, seen);
+    Generated out;
+    out.overlap = windows.overlap;
+    out.num_frames = frames_wanted(*impl_, options);
+    FrameStream stream(sink, options.guardrails, windows.overlap, out.num_frames);
+    for (int64_t i = 0; i < windows.count; ++i) {
+      future.imagine(seen, i * (windows.frames - windows.overlap), out);
+      if (options.on_latents) options.on_latents(out);
+      const auto start = std::chrono::steady_clock::now();
+      stream.begin_window();
+      decode_window(
+          *impl_->autoencoder, out.normalized.video, [&](const at::Tensor& frames) { stream.write(frames); }, options.work);
+      out.timings.decode += std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
+      seen = stream.tail();
+    }
+    return out;
+  });
 }
 
 Generated WorldModelPipeline::generate(const GenerateOptions& options) const {
-  Generated out = generate_latents(options);
-  const auto start = std::chrono::steady_clock::now();
-  out.video = decode(out, options.work);
-  out.timings.decode = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
+  std::vector<at::Tensor> frames;
+  Generated out = generate(options, [&](const at::Tensor& part) { frames.push_back(part); });
+  out.video = at::cat(frames, 2);
   return out;
 }
 

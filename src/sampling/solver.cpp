@@ -11,7 +11,7 @@ namespace orrery::sampling {
 namespace {
 
 // Solves A x = b for the few unknowns of a multistep rule (Gauss with pivoting).
-std::vector<double> solve(std::vector<std::vector<double>> a, std::vector<double> b) {
+std::vector<double> solve_linear(std::vector<std::vector<double>> a, std::vector<double> b) {
   const size_t n = b.size();
   for (size_t column = 0; column < n; ++column) {
     size_t pivot = column;
@@ -31,12 +31,41 @@ std::vector<double> solve(std::vector<std::vector<double>> a, std::vector<double
 }
 
 // log(α / σ) with α = 1 − σ; infinite at σ = 0.
-double log_snr(double sigma) { return std::log(1 - sigma) - std::log(sigma); }
+double log_snr(double sigma) {
+  return std::log(1 - sigma) - std::log(sigma);
+}
 
 }  // namespace
 
-at::Tensor EulerSolver::step(int64_t index, const at::Tensor& sample, const at::Tensor& velocity) {
-  return at::add(sample, velocity, schedule_.sigmas[index + 1] - schedule_.sigmas[index]);
+at::Tensor Solver::step(int64_t index, const at::Tensor& sample, const at::Tensor& velocity) {
+  if (index == 0) first_ = sample;
+  const Row& here = row(index);
+  if (here.mode == RowMode::kSolve) return solve(index, sample, velocity);
+  const at::Tensor clean = at::sub(sample, velocity, here.sigma);
+  if (here.mode == RowMode::kClean) return clean;
+  NoiseKey key = noise_;
+  key.step = static_cast<uint32_t>(index) + 1;
+  const at::Tensor noise = here.mode == RowMode::kSameNoise ? first_ : latent_noise(sample.sizes(), key);
+  return clean * (1 - here.next) + noise * here.next;
+}
+
+at::Tensor EulerSolver::solve(int64_t index, const at::Tensor& sample, const at::Tensor& velocity) {
+  return at::add(sample, velocity, row(index).next - row(index).sigma);
+}
+
+at::Tensor Ab2Solver::solve(int64_t index, const at::Tensor& sample, const at::Tensor& velocity) {
+  const double sigma = row(index).sigma, next = row(index).next;
+  const at::Tensor x = sample.to(at::kDouble), clean = x - velocity.to(at::kDouble) * sigma;
+  at::Tensor advanced;
+  if (!last_clean_.defined()) {
+    advanced = clean * ((sigma - next) / sigma) + x * (next / sigma);
+  } else {
+    const double dt = std::log(sigma / next), c2 = std::log(sigma / row(index - 1).sigma) / dt;
+    const double phi_1 = std::expm1(-dt) / -dt, phi_2 = (phi_1 - 1) / -dt;
+    advanced = x * std::exp(-dt) + (clean * (phi_1 - phi_2 / c2) + last_clean_ * (phi_2 / c2)) * dt;
+  }
+  last_clean_ = clean;
+  return advanced.to(sample.scalar_type());
 }
 
 // One step of a given order between two rows: everything that does not depend on the sample.
@@ -51,15 +80,15 @@ struct UniPCSolver::Coefficients {
 };
 
 UniPCSolver::Coefficients UniPCSolver::coefficients(int64_t from, int64_t to, int64_t order) const {
-  const auto& sigmas = schedule_.sigmas;
-  const double lambda = log_snr(sigmas[from]);
-  const double h = log_snr(sigmas[to]) - lambda;
+  const auto sigma = [&](int64_t index) { return index < steps() ? row(index).sigma : row(index - 1).next; };
+  const double lambda = log_snr(sigma(from));
+  const double h = log_snr(sigma(to)) - lambda;
   Coefficients c;
-  c.ratio = sigmas[to] / sigmas[from];
-  c.alpha = 1 - sigmas[to];
+  c.ratio = sigma(to) / sigma(from);
+  c.alpha = 1 - sigma(to);
   c.phi_1 = std::expm1(-h);
   c.b_h = options_.bh2 ? c.phi_1 : -h;
-  for (int64_t i = 1; i < order; ++i) c.r.push_back((log_snr(sigmas[from - i]) - lambda) / h);
+  for (int64_t i = 1; i < order; ++i) c.r.push_back((log_snr(sigma(from - i)) - lambda) / h);
 
   std::vector<double> nodes = c.r;
   nodes.push_back(1);
@@ -85,20 +114,20 @@ at::Tensor UniPCSolver::advance(const at::Tensor& sample, const Coefficients& c,
   return next;
 }
 
-at::Tensor UniPCSolver::step(int64_t index, const at::Tensor& given, const at::Tensor& velocity) {
-  const at::Tensor output = at::sub(given, velocity, schedule_.sigmas[index]);  // x̂₀
+at::Tensor UniPCSolver::solve(int64_t index, const at::Tensor& given, const at::Tensor& velocity) {
+  const at::Tensor output = at::sub(given, velocity, row(index).sigma);  // x̂₀
   at::Tensor sample = given;
   const auto& off = options_.disable_corrector;
   if (last_sample_.defined() && std::find(off.begin(), off.end(), index - 1) == off.end()) {
     const Coefficients c = coefficients(index - 1, index, last_order_);
-    const auto rhos = last_order_ == 1 ? std::vector<double>{0.5} : solve(c.matrix, c.rhs);
+    const auto rhos = last_order_ == 1 ? std::vector<double>{0.5} : solve_linear(c.matrix, c.rhs);
     sample = advance(last_sample_, c, rhos, output);
   }
   outputs_.push_front(output);
   if (static_cast<int64_t>(outputs_.size()) > options_.order) outputs_.pop_back();
 
   int64_t order = options_.order;
-  if (options_.lower_order_final) order = std::min(order, schedule_.steps() - index);
+  if (options_.lower_order_final) order = std::min(order, steps() - index);
   order = std::min<int64_t>(order, index + 1);
   const Coefficients c = coefficients(index, index + 1, order);
   std::vector<double> rhos;
@@ -106,17 +135,19 @@ at::Tensor UniPCSolver::step(int64_t index, const at::Tensor& given, const at::T
   if (order > 2) {
     auto matrix = c.matrix;
     matrix.pop_back();
-    for (auto& row : matrix) row.pop_back();
-    rhos = solve(matrix, {c.rhs.begin(), c.rhs.end() - 1});
+    for (auto& each : matrix) each.pop_back();
+    rhos = solve_linear(matrix, {c.rhs.begin(), c.rhs.end() - 1});
   }
   last_sample_ = sample;
   last_order_ = order;
   return advance(sample, c, rhos, {});
 }
 
-std::unique_ptr<Solver> make_solver(const Config& scheduler, const Schedule& schedule) {
-  if (scheduler.require<std::string>("_class_name") != "UniPCMultistepScheduler")
-    return std::make_unique<EulerSolver>(schedule);
+std::unique_ptr<Solver> make_solver(const Config& scheduler, const Schedule& schedule, const NoiseKey& noise) {
+  const auto name = scheduler.require<std::string>("_class_name");
+  if (name == "RESSampler" || name == "RectifiedFlowAB2Scheduler") return std::make_unique<Ab2Solver>(schedule, noise);
+  if (name == "FlowUniPCMultistepScheduler") return std::make_unique<UniPCSolver>(schedule, UniPCSolver::Options{});
+  if (name != "UniPCMultistepScheduler") return std::make_unique<EulerSolver>(schedule, noise);
   const auto order = scheduler.get<int64_t>("solver_order", 2);
   const auto prediction = scheduler.get<std::string>("prediction_type", "epsilon");
   if (order < 1 || order > 3 || prediction != "flow_prediction" || !scheduler.get<bool>("predict_x0", true))

@@ -10,7 +10,9 @@ namespace orrery::text {
 namespace {
 
 // Newer folders keep the text tower's numbers in an object of their own, older ones at the top.
-Config text_part(const Config& config) { return config.has("text_config") ? config.object("text_config") : config; }
+Config text_part(const Config& config) {
+  return config.has("text_config") ? config.object("text_config") : config;
+}
 
 double rope_theta_of(const Config& text) {
   const Config parameters = text.object("rope_parameters");
@@ -26,7 +28,7 @@ Weights tower_of(const Weights& weights) {
 
 }  // namespace
 
-Qwen2_5_VLTextModel::Qwen2_5_VLTextModel(const Config& whole, const Weights& weights) {
+Qwen2_5_VLTextModel::Qwen2_5_VLTextModel(const Config& whole, const Weights& weights) : stream_(whole) {
   const Config config = text_part(whole);
   const Weights tower = tower_of(weights);
   const auto width = config.get<int64_t>("hidden_size", 8192), inner = config.get<int64_t>("intermediate_size", 29568);
@@ -71,11 +73,13 @@ std::vector<at::Tensor> Qwen2_5_VLTextModel::forward(const at::Tensor& input_ids
     states.push_back(hidden_states);
     at::Tensor norm = rms_norm(hidden_states, layer.input_layernorm, eps_);
     const at::Tensor query = rotate(split_heads(layer.q_proj(norm), num_heads_), rotary, layers::RotaryPairs::kHalves);
-    const at::Tensor key = rotate(split_heads(layer.k_proj(norm), num_key_value_heads_), rotary, layers::RotaryPairs::kHalves);
+    const at::Tensor key =
+        rotate(split_heads(layer.k_proj(norm), num_key_value_heads_), rotary, layers::RotaryPairs::kHalves);
     const at::Tensor value = split_heads(layer.v_proj(norm), num_key_value_heads_);
     hidden_states = hidden_states + layer.o_proj(layers::attention(query, key, value, mask));
     norm = rms_norm(hidden_states, layer.post_attention_layernorm, eps_);
     hidden_states = hidden_states + layer.down_proj(at::silu(layer.gate_proj(norm)).mul_(layer.up_proj(norm)));
+    stream_.release();
   }
   states.push_back(rms_norm(hidden_states, norm_, eps_));
   return states;
@@ -83,7 +87,8 @@ std::vector<at::Tensor> Qwen2_5_VLTextModel::forward(const at::Tensor& input_ids
 
 TensorMap Qwen2_5_VLTextModel::call(const std::string& function, const TensorMap& inputs, const CallOptions& options) const {
   if (function != "forward")
-    throw Error(ErrorKind::kArgument, {.place = class_name() + "." + function, .what = "is not known", .expected = "forward"});
+    throw Error(ErrorKind::kArgument,
+                {.place = class_name() + "." + function, .what = "is not known", .expected = "forward"});
   const auto mask = inputs.find("attention_mask");
   const auto states = forward(require_input(inputs, "input_ids", "text_encoder.forward"),
                               mask == inputs.end() ? at::Tensor() : mask->second);

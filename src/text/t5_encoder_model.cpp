@@ -44,7 +44,8 @@ FeedForwardForm form_of(const Config& config) {
 }  // namespace
 
 T5EncoderModel::T5EncoderModel(const Config& config, const Weights& weights)
-    : num_heads_(config.get<int64_t>("num_heads", 8)),
+    : stream_(config),
+      num_heads_(config.get<int64_t>("num_heads", 8)),
       num_buckets_(config.get<int64_t>("relative_attention_num_buckets", 32)),
       max_distance_(config.get<int64_t>("relative_attention_max_distance", 128)),
       eps_(config.get<double>("layer_norm_epsilon", 1e-6)) {
@@ -149,6 +150,7 @@ at::Tensor T5EncoderModel::forward(const at::Tensor& input_ids, const at::Tensor
     hidden_states = hidden_states + block.o(layers::attention(query * unscale, split_heads(block.k(looked_at), num_heads_),
                                                               split_heads(block.v(looked_at), num_heads_), bias));
     hidden_states = hidden_states + feed_forward(block, rms_norm(hidden_states, block.feed_forward_norm, eps_));
+    stream_.release();
   }
   hidden_states = rms_norm(hidden_states, final_layer_norm_, eps_);
   if (tokens == length) return hidden_states;

@@ -8,6 +8,7 @@
 #include <string>
 #include <vector>
 
+#include "layers/block_stream.h"
 #include "layers/linear.h"
 #include "orrery/component.h"
 #include "orrery/config.h"
@@ -47,6 +48,7 @@ class T5EncoderModel final : public Component {
   at::Tensor feed_forward(const Block& block, const at::Tensor& hidden_states) const;
 
   std::string class_name_;
+  layers::BlockStream stream_;
   int64_t num_heads_, num_buckets_, max_distance_;
   double eps_;
   std::string activation_;

@@ -8,6 +8,9 @@
 #include <cerrno>
 #include <cstdlib>
 #include <cstring>
+#include <mutex>
+#include <set>
+#include <utility>
 
 #include "orrery/error.h"
 
@@ -19,7 +22,32 @@ namespace {
               {.place = path.string(), .what = std::string("cannot be read (") + std::strerror(reason) + ")"});
 }
 
+// The maps that are alive, so that no other memory is ever given back.
+struct LiveMaps {
+  std::mutex mutex;
+  std::set<const FileMap*> maps;
+};
+
+LiveMaps& live_maps() {
+  static auto* const live = new LiveMaps;  // never destroyed: a tensor may outlive main
+  return *live;
+}
+
 }  // namespace
+
+void forget_pages(const std::filesystem::path& place) {
+  LiveMaps& live = live_maps();
+  const std::lock_guard lock(live.mutex);
+  for (const FileMap* map : live.maps)
+    if (map->path() == place || map->path().parent_path() == place)
+      ::madvise(const_cast<std::byte*>(map->bytes().data()), map->bytes().size(), MADV_DONTNEED);
+}
+
+FileMap::FileMap(std::filesystem::path path, void* data, size_t size) : path_(std::move(path)), data_(data), size_(size) {
+  if (!data_) return;
+  const std::lock_guard lock(live_maps().mutex);
+  live_maps().maps.insert(this);
+}
 
 std::shared_ptr<const FileMap> FileMap::open(const std::filesystem::path& path) {
   const int file = ::open(path.c_str(), O_RDONLY | O_CLOEXEC);
@@ -46,7 +74,12 @@ std::shared_ptr<const FileMap> FileMap::open(const std::filesystem::path& path) 
 }
 
 FileMap::~FileMap() {
-  if (data_) ::munmap(data_, size_);
+  if (!data_) return;
+  {
+    const std::lock_guard lock(live_maps().mutex);
+    live_maps().maps.erase(this);
+  }
+  ::munmap(data_, size_);
 }
 
 AtomicFile::AtomicFile(std::filesystem::path path) : path_(std::move(path)) {

@@ -25,12 +25,16 @@ class FileMap {
   const std::filesystem::path& path() const { return path_; }
 
  private:
-  FileMap(std::filesystem::path path, void* data, size_t size) : path_(std::move(path)), data_(data), size_(size) {}
+  FileMap(std::filesystem::path path, void* data, size_t size);
 
   std::filesystem::path path_;
   void* data_;
   size_t size_;
 };
+
+/// Gives back the memory of every mapped file that is `place` or lies under it: its pages are read anew when they are next
+/// touched. Safe at any time, whoever reads.
+void forget_pages(const std::filesystem::path& place);
 
 /// Writes a file beside its place and renames it there in commit(): a reader never sees half of it. Without commit() nothing
 /// stays. Every failure is an Error(kDevice) that names the file and the reason (no space left, permission, …).

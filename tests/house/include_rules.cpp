@@ -6,7 +6,9 @@
 namespace orrery::testing {
 namespace {
 
-bool starts_with(const std::string& text, const std::string& prefix) { return text.compare(0, prefix.size(), prefix) == 0; }
+bool starts_with(const std::string& text, const std::string& prefix) {
+  return text.compare(0, prefix.size(), prefix) == 0;
+}
 
 bool any_prefix(const std::string& text, const std::vector<std::string>& prefixes) {
   for (const auto& prefix : prefixes)
@@ -27,7 +29,7 @@ const std::vector<Room> kRooms = {
     {"src/layers/", {"orrery/", "layers/", "ops/", "weights/"}},
     {"src/ops/", {"orrery/", "ops/", "kernels/"}},
     {"src/sampling/", {"orrery/", "sampling/", "ops/"}},
-    {"src/pipeline/", {"orrery/", "pipeline/", "models/registry.h", "media/", "sampling/", "vision/"}},
+    {"src/pipeline/", {".", "orrery/", "pipeline/", "models/registry.h", "media/", "sampling/", "vision/"}},
     {"src/text/", {"orrery/", "text/", "layers/"}},
     {"src/vision/", {"orrery/", "vision/", "layers/"}},
     {"src/media/", {"orrery/", "media/"}},

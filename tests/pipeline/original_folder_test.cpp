@@ -43,6 +43,7 @@ class OriginalFolderTest : public ::testing::Test {
     options.prompt = "a red cup on a table";
     options.negative_prompt = "blurry";
     options.guidance_scale = 3;
+    options.compat = Compat::kDiffusers;  // each alone would run as its own layout says
     options.steps = 2;
     options.height = 32;
     options.width = 48;

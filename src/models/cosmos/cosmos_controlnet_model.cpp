@@ -7,7 +7,8 @@
 namespace orrery::models {
 namespace {
 
-// The reference reads the same block and grid hyper-parameters as the transformer, but writes its positions' default as null.
+// The reference reads the same block and grid hyper-parameters as the transformer, but writes its positions' default as
+// null.
 Config with_positions_default(const Config& config) {
   return config.has("extra_pos_embed_type") ? config : config.with("extra_pos_embed_type", std::string());
 }
@@ -60,56 +61,75 @@ CosmosControlNetModel::CosmosControlNetModel(const Config& config, const Weights
   }
 }
 
-TensorMap CosmosControlNetModel::call(const std::string& function, const TensorMap& inputs, const CallOptions&) const {
-  const std::string name = "controlnet.forward";
-  if (function != "forward")
-    throw Error(ErrorKind::kArgument, {.place = class_name() + "." + function, .what = "is not known", .expected = "forward"});
-  const at::Tensor controls = require_input(inputs, "controls_latents", name).to(at::kFloat);
-  const at::Tensor latents = require_input(inputs, "latents", name).to(at::kFloat);
-  const at::Tensor times = cosmos_times(require_input(inputs, "timestep", name));
-  const at::Tensor condition_mask = float_or_undefined(inputs, "condition_mask");
-  const at::Tensor fps = float_or_undefined(inputs, "fps");
-  const auto like_first = [](const at::Tensor& x) { return at::zeros_like(x.narrow(1, 0, 1)); };
+CosmosControlNetModel::Context CosmosControlNetModel::prepare(const Inputs& inputs) const {
+  Context context;
+  const TokenGrid grid = patch_embed.grid(inputs.controls.sizes());
+  context.rotary = cosmos_rotary(grid_config_, block_config_.attention_head_dim, grid, inputs.fps);
+  if (learnable_pos_embed) context.positions = (*learnable_pos_embed)(grid);
+  if (inputs.text_mask.defined()) context.text_mask = inputs.text_mask.to(at::kBool).unsqueeze(1).unsqueeze(1);
+  const at::Tensor text = crossattn_proj.defined() ? crossattn_proj(inputs.text) : inputs.text;
+  const at::Tensor image =
+      inputs.image.defined() && img_context_proj.defined() ? img_context_proj(inputs.image) : inputs.image;
+  for (const ControlBlock& each : control_blocks) context.cross_keys.push_back(each.block.cross_keys(text, image));
+  renew(context, inputs);
+  return context;
+}
 
-  at::Tensor padding_mask = float_or_undefined(inputs, "padding_mask");
-  if (!padding_mask.defined()) padding_mask = at::zeros({1, 1, latents.size(3), latents.size(4)}, at::kFloat);
-  padding_mask = cosmos_padding_channel(padding_mask, latents.sizes());
+void CosmosControlNetModel::renew(Context& context, const Inputs& inputs) const {
+  const at::Tensor& controls = inputs.controls;
+  const auto like_first = [&] { return at::zeros_like(controls.narrow(1, 0, 1)); };
+  const at::Tensor padding = cosmos_padding_channel(inputs.padding_mask.defined()
+                                                        ? inputs.padding_mask
+                                                        : at::zeros({1, 1, controls.size(3), controls.size(4)}, at::kFloat),
+                                                    controls.sizes());
 
   // Controls are filled with zero channels up to what the network takes, then come the two masks. [B,in_channels,t,h,w]
   std::vector<at::Tensor> control_input = {controls};
   const int64_t missing = in_channels_ - 2 - controls.size(1);
-  if (missing > 0) control_input.push_back(like_first(controls).expand({-1, missing, -1, -1, -1}));
-  control_input.push_back(condition_mask.defined() ? condition_mask : like_first(controls));
-  control_input.push_back(padding_mask);
+  if (missing > 0) control_input.push_back(like_first().expand({-1, missing, -1, -1, -1}));
+  control_input.push_back(inputs.condition_mask.defined() ? inputs.condition_mask : like_first());
+  control_input.push_back(padding);
+  context.control_tokens = before_proj(patch_embed(at::cat(control_input, 1)));  // [B,N,D]
+  context.base_channels = inputs.condition_mask.defined() ? at::cat({inputs.condition_mask, padding}, 1) : padding;
+}
 
-  std::vector<at::Tensor> base_input = {latents};
-  if (condition_mask.defined()) base_input.push_back(condition_mask);
-  base_input.push_back(padding_mask);
-
-  const TokenGrid grid = patch_embed.grid(controls.sizes());
-  const layers::Rotary rotary = cosmos_rotary(grid_config_, block_config_.attention_head_dim, grid,
-                                              fps.defined() ? fps.item<double>() : 0);
-  const at::Tensor positions = learnable_pos_embed ? (*learnable_pos_embed)(grid) : at::Tensor();
-  at::Tensor hidden_states = patch_embed(at::cat(control_input, 1));      // [B,N,D]
-  const at::Tensor base = patch_embed_base(at::cat(base_input, 1));       // [B,N,D]
+std::vector<at::Tensor> CosmosControlNetModel::forward(const at::Tensor& latents, const at::Tensor& times,
+                                                       const Context& context) const {
   const CosmosTimeEmbedding time = time_embed(times);
-
-  const bool pair = inputs.contains("encoder_hidden_states.0");
-  at::Tensor text = require_input(inputs, pair ? "encoder_hidden_states.0" : "encoder_hidden_states", name).to(at::kFloat);
-  if (crossattn_proj.defined()) text = crossattn_proj(text);
-  at::Tensor image = float_or_undefined(inputs, "encoder_hidden_states.1");
-  if (image.defined() && img_context_proj.defined()) image = img_context_proj(image);
-  at::Tensor mask = inputs.contains("attention_mask") ? inputs.at("attention_mask").to(at::kBool) : at::Tensor();
-  if (mask.defined()) mask = mask.unsqueeze(1).unsqueeze(1);
-
-  const std::vector<double> scales = scales_of(inputs, control_blocks.size());
-  TensorMap samples;
-  hidden_states = before_proj(hidden_states).add_(base);
+  at::Tensor hidden_states =
+      context.control_tokens + patch_embed_base(at::cat({latents, context.base_channels}, 1));  // [B,N,D]
+  std::vector<at::Tensor> residuals;
   for (size_t i = 0; i < control_blocks.size(); ++i) {
     const auto& [block, after_proj] = control_blocks[i];
-    hidden_states = block.forward(hidden_states, block.cross_keys(text, image), time, rotary, positions, mask);
-    samples["control_block_samples." + std::to_string(i)] = after_proj(hidden_states) * scales[i];
+    hidden_states =
+        block.forward(hidden_states, context.cross_keys[i], time, context.rotary, context.positions, context.text_mask);
+    residuals.push_back(after_proj(hidden_states));
   }
+  return residuals;
+}
+
+TensorMap CosmosControlNetModel::call(const std::string& function, const TensorMap& inputs, const CallOptions&) const {
+  const std::string name = "controlnet.forward";
+  if (function != "forward")
+    throw Error(ErrorKind::kArgument,
+                {.place = class_name() + "." + function, .what = "is not known", .expected = "forward"});
+  const at::Tensor latents = require_input(inputs, "latents", name).to(at::kFloat);
+  const at::Tensor times = cosmos_times(require_input(inputs, "timestep", name));
+  const bool pair = inputs.contains("encoder_hidden_states.0");
+  const at::Tensor fps = float_or_undefined(inputs, "fps");
+  const Context context = prepare(
+      {.controls = require_input(inputs, "controls_latents", name).to(at::kFloat),
+       .text = require_input(inputs, pair ? "encoder_hidden_states.0" : "encoder_hidden_states", name).to(at::kFloat),
+       .image = float_or_undefined(inputs, "encoder_hidden_states.1"),
+       .text_mask = inputs.contains("attention_mask") ? inputs.at("attention_mask") : at::Tensor(),
+       .condition_mask = float_or_undefined(inputs, "condition_mask"),
+       .padding_mask = float_or_undefined(inputs, "padding_mask"),
+       .fps = fps.defined() ? fps.item<double>() : 0});
+  const std::vector<at::Tensor> residuals = forward(latents, times, context);
+  const std::vector<double> scales = scales_of(inputs, residuals.size());
+  TensorMap samples;
+  for (size_t i = 0; i < residuals.size(); ++i)
+    samples["control_block_samples." + std::to_string(i)] = residuals[i] * scales[i];
   return samples;
 }
 

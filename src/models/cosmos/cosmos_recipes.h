@@ -12,5 +12,7 @@ std::unique_ptr<DiffusionRecipe> build_cosmos_predict1_recipe(const DiffusionPar
 std::unique_ptr<DiffusionRecipe> build_cosmos_predict2_recipe(const DiffusionParts& parts);
 /// Predict2.5: rectified flow, text, picture and video in one network (Cosmos2_5_PredictBasePipeline).
 std::unique_ptr<DiffusionRecipe> build_cosmos_predict25_recipe(const DiffusionParts& parts);
+/// Transfer2.5: Predict2.5 with a control branch (Cosmos2_5_TransferPipeline).
+std::unique_ptr<DiffusionRecipe> build_cosmos_transfer25_recipe(const DiffusionParts& parts);
 
 }  // namespace orrery::models

@@ -12,6 +12,8 @@
 namespace orrery::models {
 namespace {
 
+constexpr int64_t kTextTokens = 512;  // the most that a prompt has
+
 std::vector<int64_t> three(const Config& config, const char* key, std::vector<int64_t> fallback) {
   auto value = config.get<std::vector<int64_t>>(key, std::move(fallback));
   if (value.size() != 3)
@@ -76,6 +78,7 @@ CosmosTransformerConfig::CosmosTransformerConfig(const Config& config)
       controlnet_block_every_n(config.get<int64_t>("controlnet_block_every_n", 0)),
       img_context_dim_in(config.get<int64_t>("img_context_dim_in", 0)),
       img_context_dim_out(config.get<int64_t>("img_context_dim_out", 2048)),
+      img_context_num_tokens(config.get<int64_t>("img_context_num_tokens", 256)),
       action_features(config.get<int64_t>("action_features", 0)),
       actions_per_latent_frame(config.get<int64_t>("actions_per_latent_frame", 0)) {
   block.num_attention_heads = config.get<int64_t>("num_attention_heads", 32);
@@ -94,10 +97,13 @@ CosmosTransformerConfig::CosmosTransformerConfig(const Config& config)
 CosmosContextProjection::CosmosContextProjection(const Weights& weights, int64_t in_features, int64_t out_features)
     : linear_(weights.sub("0"), in_features, out_features, /*bias=*/true) {}
 
-at::Tensor CosmosContextProjection::operator()(const at::Tensor& context) const { return at::gelu(linear_(context)); }
+at::Tensor CosmosContextProjection::operator()(const at::Tensor& context) const {
+  return at::gelu(linear_(context));
+}
 
 CosmosTransformer3DModel::CosmosTransformer3DModel(const Config& config, const Weights& weights)
     : config_(config),
+      stream_(config),
       patch_embed(weights.sub("patch_embed"), config_.in_channels + (config_.concat_padding_mask ? 1 : 0),
                   config_.block.width(), config_.grid.patch_size),
       time_embed(weights.sub("time_embed"), config_.block.width()),
@@ -127,14 +133,7 @@ std::unique_ptr<CosmosContext> CosmosTransformer3DModel::make_context(const Cont
   if (learnable_pos_embed) context->extra_pos_emb = (*learnable_pos_embed)(grid);
   if (inputs.text_mask.defined()) context->text_mask = inputs.text_mask.to(at::kBool).unsqueeze(1).unsqueeze(1);
 
-  std::vector<at::Tensor> channels;
-  if (inputs.condition_mask.defined()) channels.push_back(inputs.condition_mask);
-  if (config_.concat_padding_mask) {
-    const at::Tensor mask =
-        inputs.padding_mask.defined() ? inputs.padding_mask : at::zeros({1, 1, shape[3], shape[4]}, at::kFloat);
-    channels.push_back(cosmos_padding_channel(mask, shape));
-  }
-  if (!channels.empty()) context->extra_channels = at::cat(channels, 1);
+  context->extra_channels = extra_channels(inputs.condition_mask, inputs.padding_mask, shape);
   if (inputs.actions.defined() != action_embedder.defined())
     throw Error(ErrorKind::kArgument, {.place = class_name() + ": actions",
                                        .what = action_embedder.defined() ? "are needed and lack" : "cannot be used by this network"});
@@ -143,8 +142,29 @@ std::unique_ptr<CosmosContext> CosmosTransformer3DModel::make_context(const Cont
   const at::Tensor text = crossattn_proj.defined() ? crossattn_proj(inputs.text) : inputs.text;
   const at::Tensor image =
       inputs.image.defined() && img_context_proj.defined() ? img_context_proj(inputs.image) : inputs.image;
-  for (const auto& block : transformer_blocks) context->cross_keys.push_back(block.cross_keys(text, image));
+  for (const auto& block : transformer_blocks) {
+    context->cross_keys.push_back(block.cross_keys(text, image));
+    stream_.release();
+  }
   return context;
+}
+
+// What stands beside the latents as channels of the input, [B,·,t,h,w]; undefined where nothing does.
+at::Tensor CosmosTransformer3DModel::extra_channels(const at::Tensor& condition_mask, const at::Tensor& padding_mask,
+                                                    at::IntArrayRef shape) const {
+  std::vector<at::Tensor> channels;
+  if (condition_mask.defined()) channels.push_back(condition_mask);
+  if (config_.concat_padding_mask)
+    channels.push_back(cosmos_padding_channel(
+        padding_mask.defined() ? padding_mask : at::zeros({1, 1, shape[3], shape[4]}, at::kFloat), shape));
+  return channels.empty() ? at::Tensor() : at::cat(channels, 1);
+}
+
+void CosmosTransformer3DModel::renew(Context& context, const Conditions& conditions, at::IntArrayRef shape) const {
+  auto& cosmos = static_cast<CosmosContext&>(context);
+  cosmos.extra_channels = extra_channels(conditions.known_mask, {}, shape);
+  if (conditions.actions.defined() && action_embedder.defined())
+    cosmos.actions = action_embedder(as_float(conditions.actions), patch_embed.grid(shape).t, conditions.known_mask);
 }
 
 std::unique_ptr<Denoiser::Context> CosmosTransformer3DModel::prepare(const Conditions& conditions,
@@ -164,6 +184,17 @@ std::unique_ptr<Denoiser::Context> CosmosTransformer3DModel::prepare(const Condi
                       shape);
 }
 
+// Of width D and N tokens at once: the residual stream, a normed and a modulated copy, query, key and value before and after
+// they are turned, then the inner layer of the feed-forward. The context keeps a key and a value of the text for each block.
+int64_t CosmosTransformer3DModel::work_bytes(at::IntArrayRef latents) const {
+  const TokenGrid grid = patch_embed.grid(latents);
+  const int64_t tokens = latents[0] * grid.t * grid.h * grid.w, width = config_.block.width();
+  const double widths = 3 + std::max(6.0, 2 * config_.block.mlp_ratio);
+  const int64_t text = 2 * kTextTokens * width * config_.num_layers;
+  return static_cast<int64_t>(sizeof(float)) *
+         (static_cast<int64_t>(widths * static_cast<double>(tokens * width)) + 2 * text);
+}
+
 Latents CosmosTransformer3DModel::forward(const Latents& noisy, const at::Tensor& times, const Context& context) const {
   Latents out;
   out.fps = noisy.fps;
@@ -177,12 +208,11 @@ at::Tensor CosmosTransformer3DModel::denoise(const at::Tensor& latents, const at
       context.extra_channels.defined() ? at::cat({latents, context.extra_channels}, 1) : latents;  // [B,C',t,h,w]
   const int64_t expected = config_.in_channels + (config_.concat_padding_mask ? 1 : 0);
   if (input.size(1) != expected)
-    throw Error(ErrorKind::kArgument,
-                {.place = class_name() + ": hidden_states",
-                 .what = "has the wrong number of channels with its masks",
-                 .expected = std::to_string(expected),
-                 .got = std::to_string(input.size(1)),
-                 .hint = "a video2world model needs a condition mask, a text2world model takes none"});
+    throw Error(ErrorKind::kArgument, {.place = class_name() + ": hidden_states",
+                                       .what = "has the wrong number of channels with its masks",
+                                       .expected = std::to_string(expected),
+                                       .got = std::to_string(input.size(1)),
+                                       .hint = "a video2world model needs a condition mask, a text2world model takes none"});
   const TokenGrid grid = patch_embed.grid(latents.sizes());
 
   at::Tensor hidden_states = patch_embed(input);          // [B,N,D]
@@ -192,6 +222,7 @@ at::Tensor CosmosTransformer3DModel::denoise(const at::Tensor& latents, const at
                                                   context.extra_pos_emb, context.text_mask);
     if (!context.control_residuals.empty() && i % config_.controlnet_block_every_n == 0)
       hidden_states.add_(context.control_residuals.at(i / config_.controlnet_block_every_n));
+    stream_.release();
   }
   hidden_states = proj_out(CosmosAdaLayerNormZero::apply(hidden_states, norm_out.modulation(time)));
 
@@ -205,7 +236,8 @@ at::Tensor CosmosTransformer3DModel::denoise(const at::Tensor& latents, const at
 TensorMap CosmosTransformer3DModel::call(const std::string& function, const TensorMap& given, const CallOptions&) const {
   const TensorMap inputs = by_this_name(given);
   if (function != "forward")
-    throw Error(ErrorKind::kArgument, {.place = class_name() + "." + function, .what = "is not known", .expected = "forward"});
+    throw Error(ErrorKind::kArgument,
+                {.place = class_name() + "." + function, .what = "is not known", .expected = "forward"});
   const at::Tensor latents = require_input(inputs, "hidden_states", "transformer.forward").to(at::kFloat);
   const at::Tensor times = cosmos_times(require_input(inputs, "timestep", "transformer.forward"));
   const bool pair = inputs.contains("encoder_hidden_states.0");

@@ -8,11 +8,13 @@
 #include <string>
 #include <vector>
 
+#include "layers/block_stream.h"
 #include "models/cosmos/cosmos_action_embedding.h"
 #include "models/cosmos/cosmos_embeddings.h"
 #include "models/cosmos/cosmos_transformer_block.h"
 #include "orrery/config.h"
 #include "orrery/denoiser.h"
+#include "orrery/work_bytes.h"
 
 namespace orrery::models {
 
@@ -28,7 +30,7 @@ struct CosmosTransformerConfig {
   bool use_crossattn_projection;
   int64_t crossattn_proj_in_channels, encoder_hidden_states_channels;
   int64_t controlnet_block_every_n;  ///< 0: takes no control
-  int64_t img_context_dim_in, img_context_dim_out;
+  int64_t img_context_dim_in, img_context_dim_out, img_context_num_tokens;
   int64_t action_features;           ///< what the action embedders take; 0: the network takes no actions
   int64_t actions_per_latent_frame;  ///< 0: all actions steer all frames
 };
@@ -58,14 +60,18 @@ struct CosmosContext final : Denoiser::Context {
 
 /// The diffusion transformer of Cosmos Predict1, Predict2, Predict2.5 and Transfer2.5.
 /// Source: diffusers 0.42.1 models/transformers/transformer_cosmos.py (CosmosTransformer3DModel).
-class CosmosTransformer3DModel final : public Denoiser {
+class CosmosTransformer3DModel final : public Denoiser, public TellsWorkBytes {
  public:
   CosmosTransformer3DModel(const Config& config, const Weights& weights);
 
   std::string class_name() const override { return "CosmosTransformer3DModel"; }
   std::unique_ptr<Context> prepare(const Conditions& conditions, at::IntArrayRef shape) const override;
+  void renew(Context& context, const Conditions& conditions, at::IntArrayRef shape) const override;
   Latents forward(const Latents& noisy, const at::Tensor& times, const Context& context) const override;
   TensorMap call(const std::string& function, const TensorMap& inputs, const CallOptions& options) const override;
+
+  int64_t work_bytes(at::IntArrayRef latents) const override;
+  const CosmosTransformerConfig& config() const { return config_; }
 
  private:
   // The inputs of a context under the reference's argument names.
@@ -74,9 +80,11 @@ class CosmosTransformer3DModel final : public Denoiser {
     double fps = 0;
   };
   std::unique_ptr<CosmosContext> make_context(const ContextInputs& inputs, at::IntArrayRef shape) const;
+  at::Tensor extra_channels(const at::Tensor& condition_mask, const at::Tensor& padding_mask, at::IntArrayRef shape) const;
   at::Tensor denoise(const at::Tensor& latents, const at::Tensor& times, const CosmosContext& context) const;
 
   CosmosTransformerConfig config_;
+  layers::BlockStream stream_;
   CosmosPatchEmbed patch_embed;
   std::optional<CosmosLearnablePositionalEmbed> learnable_pos_embed;
   CosmosEmbedding time_embed;
@@ -93,8 +101,8 @@ at::Tensor cosmos_times(const at::Tensor& timestep);
 /// The network from diffusers' names, or from an original repository's where the config's `_dialect` says so.
 std::unique_ptr<Component> build_cosmos_transformer_3d_model(const Config& config, const Weights& weights);
 
-/// Recognises the original names of Predict1, Predict2 and Predict2.5 and reads the sizes off the tensors; what they do not tell
-/// (the stretch of positions) is that of the release of this width and kind.
+/// Recognises the original names of Predict1, Predict2 and Predict2.5 and reads the sizes off the tensors; what they do not
+/// tell (the stretch of positions) is that of the release of this width and kind.
 std::optional<Config> describe_cosmos_transformer(const Weights& weights);
 
 /// diffusers name → original name, once for each layout that a network of this config may be known by.

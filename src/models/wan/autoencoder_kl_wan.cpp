@@ -41,12 +41,17 @@ void check_chunk(const at::Tensor& x, int64_t channels, const char* name, const 
   std::ostringstream got;
   got << x.sizes();
   if (x.dim() != 5 || x.size(1) != channels || !x.is_floating_point()) {
-    throw Error(ErrorKind::kArgument, {.place = name, .what = "has the wrong shape or dtype",
-                                       .expected = "float [B," + std::to_string(channels) + ",T,H,W]", .got = got.str()});
+    throw Error(ErrorKind::kArgument, {.place = name,
+                                       .what = "has the wrong shape or dtype",
+                                       .expected = "float [B," + std::to_string(channels) + ",T,H,W]",
+                                       .got = got.str()});
   }
-  if (cache.pending.defined() && (cache.pending.size(0) != x.size(0) || cache.pending.sizes().slice(3) != x.sizes().slice(3))) {
-    throw Error(ErrorKind::kArgument, {.place = name, .what = "does not continue the clip: batch, height or width have changed",
-                                       .got = got.str(), .hint = "begin a new clip with an empty cache"});
+  if (cache.pending.defined() &&
+      (cache.pending.size(0) != x.size(0) || cache.pending.sizes().slice(3) != x.sizes().slice(3))) {
+    throw Error(ErrorKind::kArgument, {.place = name,
+                                       .what = "does not continue the clip: batch, height or width have changed",
+                                       .got = got.str(),
+                                       .hint = "begin a new clip with an empty cache"});
   }
 }
 
@@ -74,7 +79,8 @@ AutoencoderKLWan::AutoencoderKLWan(const WanVaeConfig& config, const Weights& we
 
 const LatentNormalization& AutoencoderKLWan::normalization() const {
   const auto fits = [&](const std::vector<double>& values) {
-    return values.size() == config_.latents_mean.size() && (values.empty() || static_cast<int64_t>(values.size()) == config_.z_dim);
+    return values.size() == config_.latents_mean.size() &&
+           (values.empty() || static_cast<int64_t>(values.size()) == config_.z_dim);
   };
   if (!fits(config_.latents_mean) || !fits(config_.latents_std)) {
     throw Error(ErrorKind::kConfig,
@@ -105,7 +111,8 @@ Encoded AutoencoderKLWan::encode_chunk(const at::Tensor& sample, CodecCache& cac
     cache.position += count;
   };
   if (alone > 0) feed(0, 1, true);
-  const int64_t whole = frames - alone - left_over, area = std::max<int64_t>(1, sample.size(0) * sample.size(3) * sample.size(4));
+  const int64_t whole = frames - alone - left_over,
+                area = std::max<int64_t>(1, sample.size(0) * sample.size(3) * sample.size(4));
   const int64_t step = group * std::max<int64_t>(1, kGroupPixels / (group * area));
   for (int64_t done = 0; done < whole; done += step) feed(alone + done, std::min(step, whole - done), false);
   cache.pending = clip.narrow(2, frames - left_over, left_over).clone();  // empty: it still says what the clip looks like
@@ -113,9 +120,21 @@ Encoded AutoencoderKLWan::encode_chunk(const at::Tensor& sample, CodecCache& cac
   const int64_t stride = spec_.spatial_stride;
   if (latents.empty()) {
     return {at::empty({sample.size(0), config_.z_dim, 0, sample.size(3) / stride, sample.size(4) / stride},
-                      at::TensorOptions(device_).dtype(dtype_)), {}};
+                      at::TensorOptions(device_).dtype(dtype_)),
+            {}};
   }
   return {at::cat(latents, 2).contiguous(), {}};
+}
+
+// Each of a level's convolutions remembers two frames; on top come a handful of copies of the frame that is on its way, at
+// the finest level.
+int64_t AutoencoderKLWan::work_bytes(at::IntArrayRef latents) const {
+  int64_t elements = 0, finest = 0, pixels = latents[0] * latents[3] * latents[4];
+  for (int64_t level = 0; level < config_.levels(); ++level, pixels *= 4) {
+    finest = config_.decoder_base_dim * config_.dim_mult[static_cast<size_t>(config_.levels() - 1 - level)] * pixels;
+    elements += 2 * 2 * (config_.num_res_blocks + 1) * finest;
+  }
+  return static_cast<int64_t>(sizeof(float)) * (elements + 6 * finest);
 }
 
 at::Tensor AutoencoderKLWan::decode_chunk(const at::Tensor& latent, CodecCache& cache, bool) const {

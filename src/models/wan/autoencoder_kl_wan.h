@@ -8,13 +8,14 @@
 #include "orrery/autoencoder.h"
 #include "orrery/config.h"
 #include "orrery/weights.h"
+#include "orrery/work_bytes.h"
 
 namespace orrery::models {
 
 /// The causal video autoencoder of Wan 2.1 and 2.2 and of every model that took it over.
-/// Reference: diffusers 0.42.1, src/diffusers/models/autoencoders/autoencoder_kl_wan.py; Wan-Video/Wan2.1:wan/modules/vae.py,
-/// Wan-Video/Wan2.2:wan/modules/vae2_2.py.
-class AutoencoderKLWan final : public Autoencoder {
+/// Reference: diffusers 0.42.1, src/diffusers/models/autoencoders/autoencoder_kl_wan.py;
+/// Wan-Video/Wan2.1:wan/modules/vae.py, Wan-Video/Wan2.2:wan/modules/vae2_2.py.
+class AutoencoderKLWan final : public Autoencoder, public TellsWorkBytes {
  public:
   /// Throws Error(kConfig) and Error(kWeights) where one of the two is not as the reference's.
   AutoencoderKLWan(const Config& config, const Weights& weights);
@@ -26,6 +27,7 @@ class AutoencoderKLWan final : public Autoencoder {
 
   Encoded encode_chunk(const at::Tensor& sample, CodecCache& cache, bool last) const override;
   at::Tensor decode_chunk(const at::Tensor& latent, CodecCache& cache, bool last) const override;
+  int64_t work_bytes(at::IntArrayRef latents) const override;
 
  private:
   AutoencoderKLWan(const WanVaeConfig& config, const Weights& weights, std::string config_place);

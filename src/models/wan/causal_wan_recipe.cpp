@@ -16,9 +16,8 @@ class CausalWanRecipe final : public DiffusionRecipe {
  public:
   explicit CausalWanRecipe(const DiffusionParts& parts) : codec_(parts.codec), stream_(network(parts)) {}
 
-  GenerationDefaults defaults() const override {
-    return {.num_frames = 81, .height = 480, .width = 832, .steps = stream_.steps(), .guidance_scale = 1.0, .fps = 16};
-  }
+  std::string form() const override { return "CausalInferencePipeline"; }
+  GuidanceForm guidance_form() const override { return GuidanceForm::kFromNegative; }
 
   void check(int64_t num_frames, int64_t height, int64_t width, int64_t known_frames) const override {
     const int64_t frames = codec_.latent_frames(num_frames), block = stream_.model().frames_per_block();
@@ -30,14 +29,7 @@ class CausalWanRecipe final : public DiffusionRecipe {
                                               : std::to_string(codec_.pixel_frames(frames / block * block)) + " or " +
                                                     std::to_string(codec_.pixel_frames((frames / block + 1) * block)),
                    .got = std::to_string(num_frames)});
-    const int64_t unit = codec_.spatial_stride * stream_.model().sizes().patch_size[1];
-    if (height % unit != 0 || width % unit != 0)
-      throw Error(ErrorKind::kArgument, {.place = "size",
-                                         .what = "does not fit the network",
-                                         .expected = "width and height that are multiples of " + std::to_string(unit),
-                                         .got = std::to_string(width) + "x" + std::to_string(height),
-                                         .hint = "the nearest below is " + std::to_string(width / unit * unit) + "x" +
-                                                 std::to_string(height / unit * unit)});
+    check_multiple(height, width, codec_.spatial_stride * stream_.model().sizes().patch_size[1]);
     if (known_frames > 0)
       throw Error(ErrorKind::kArgument,
                   {.place = "CausalInferencePipeline", .what = "takes no picture or video", .hint = "leave it out"});

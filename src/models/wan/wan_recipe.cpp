@@ -17,39 +17,40 @@ constexpr int64_t kTextTokens = 512;
 // One network with the contexts of both prompts, made when the noise first falls into its range.
 class Expert {
  public:
-  Expert(std::shared_ptr<const Denoiser> denoiser, const DiffusionInputs& inputs) : denoiser_(std::move(denoiser)), inputs_(inputs) {}
+  Expert(std::shared_ptr<const Denoiser> denoiser, double scale) : denoiser_(std::move(denoiser)), scale_(scale) {}
 
-  // u + g (c − u), as Wan writes it.
-  at::Tensor velocity(const at::Tensor& input, const at::Tensor& times) {
-    if (!prompt_) prepare();
-    const at::Tensor conditional = denoiser_->forward({.video = input}, times, *prompt_).video;
-    if (!negative_) return conditional;
-    const at::Tensor unconditional = denoiser_->forward({.video = input}, times, *negative_).video;
-    return at::lerp(unconditional, conditional, inputs_.guidance_scale);
+  at::Tensor velocity(const at::Tensor& input, const at::Tensor& times, const DiffusionInputs& inputs) {
+    if (!prompt_) prepare(inputs);
+    const at::Tensor c = denoiser_->forward({.video = input}, times, *prompt_).video;
+    if (!negative_) return c;
+    return guide(c, denoiser_->forward({.video = input}, times, *negative_).video, scale_, inputs.guidance_form);
+  }
+  void renew(const DiffusionInputs& inputs) {
+    for (const auto* context : {&prompt_, &negative_})
+      if (*context) denoiser_->renew(**context, inputs.conditions, inputs.shape);
   }
 
  private:
-  void prepare() {
-    Conditions conditions = inputs_.conditions;
-    prompt_ = denoiser_->prepare(conditions, inputs_.shape);
-    if (inputs_.guidance_scale <= 1) return;
-    if (!inputs_.negative_text.defined())
+  void prepare(const DiffusionInputs& inputs) {
+    Conditions conditions = inputs.conditions;
+    prompt_ = denoiser_->prepare(conditions, inputs.shape);
+    if (!inputs.guided) return;
+    if (!inputs.negative_text.defined())
       throw Error(ErrorKind::kArgument, {.place = "guidance_scale",
                                          .what = "needs a negative prompt to be guided away from",
                                          .hint = "give negative prompt embeddings, or guidance scale 1"});
-    conditions.text = inputs_.negative_text;
-    negative_ = denoiser_->prepare(conditions, inputs_.shape);
+    conditions.text = inputs.negative_text;
+    negative_ = denoiser_->prepare(conditions, inputs.shape);
   }
 
   std::shared_ptr<const Denoiser> denoiser_;
-  DiffusionInputs inputs_;
+  double scale_;
   std::unique_ptr<Denoiser::Context> prompt_, negative_;
 };
 
 // Which pixel frames of each latent frame were seen, one channel for each of a group's `stride` frames: [B,stride,t,h,w].
 at::Tensor seen_frames_mask(const DiffusionInputs& inputs, int64_t stride) {
-  at::Tensor mask =
-      at::zeros({inputs.shape[0], stride, inputs.shape[2], inputs.shape[3], inputs.shape[4]}, at::kFloat);
+  at::Tensor mask = at::zeros({inputs.shape[0], stride, inputs.shape[2], inputs.shape[3], inputs.shape[4]}, at::kFloat);
   mask.select(2, 0).fill_(1);  // the first frame stands alone and counts for its whole group
   if (inputs.last_frame_known) mask.select(2, -1).select(1, -1).fill_(1);
   return mask;
@@ -57,11 +58,37 @@ at::Tensor seen_frames_mask(const DiffusionInputs& inputs, int64_t stride) {
 
 class WanRun final : public DiffusionRun {
  public:
-  WanRun(const DiffusionInputs& given, std::shared_ptr<const Denoiser> high, std::shared_ptr<const Denoiser> low,
+  WanRun(const DiffusionInputs& inputs, std::shared_ptr<const Denoiser> high, std::shared_ptr<const Denoiser> low,
          double boundary, bool expand_timesteps, int64_t stride)
-      : boundary_(boundary) {
-    DiffusionInputs inputs = given;
+      : inputs_(with_known(inputs, expand_timesteps, stride)),
+        high_(std::move(high), inputs.guidance_scale),
+        boundary_(boundary),
+        expand_timesteps_(expand_timesteps),
+        stride_(stride) {
+    if (low) low_.emplace(std::move(low), inputs.guidance_scale_2);
+  }
+
+  void next_window(const DiffusionInputs& inputs) override {
+    inputs_ = with_known(inputs, expand_timesteps_, stride_);
+    high_.renew(inputs_);
+    if (low_) low_->renew(inputs_);
+  }
+
+  at::Tensor velocity(const at::Tensor& sample, const NoiseLevel& level) override {
+    Expert& expert = !low_ || level.time >= boundary_ ? high_ : *low_;
+    if (!known_.defined()) return expert.velocity(sample, at::full({sample.size(0), 1}, level.time, at::kFloat), inputs_);
+    return expert.velocity(finish(sample), unknown_.flatten(1) * level.time, inputs_);
+  }
+
+  at::Tensor finish(at::Tensor sample) override {
+    return known_.defined() ? at::where(unknown_ == 0, known_, sample) : sample;
+  }
+
+ private:
+  DiffusionInputs with_known(DiffusionInputs inputs, bool expand_timesteps, int64_t stride) {
     inputs.conditions.fps = 0;
+    if (inputs.fps_modulation.value_or(false))
+      throw Error(ErrorKind::kArgument, {.place = "frame-rate modulation", .what = "is nothing that this network has"});
     if (inputs.history.defined() && expand_timesteps) {
       // TI2V: the seen frame is put into the sample itself, at noise time 0.
       known_ = inputs.history.narrow(2, 0, 1);
@@ -71,24 +98,16 @@ class WanRun final : public DiffusionRun {
       inputs.conditions.known = inputs.history;
       inputs.conditions.known_mask = seen_frames_mask(inputs, stride);
     }
-    high_.emplace(std::move(high), inputs);
-    if (low) low_.emplace(std::move(low), inputs);
+    return inputs;
   }
 
-  at::Tensor velocity(const at::Tensor& sample, const NoiseLevel& level) override {
-    Expert& expert = !low_ || level.time >= boundary_ ? *high_ : *low_;
-    if (!known_.defined()) return expert.velocity(sample, at::full({sample.size(0), 1}, level.time, at::kFloat));
-    return expert.velocity(finish(sample), unknown_.flatten(1) * level.time);
-  }
-
-  at::Tensor finish(at::Tensor sample) override {
-    return known_.defined() ? at::where(unknown_ == 0, known_, sample) : sample;
-  }
-
- private:
-  std::optional<Expert> high_, low_;
-  double boundary_;
   at::Tensor known_, unknown_;
+  DiffusionInputs inputs_;
+  Expert high_;
+  std::optional<Expert> low_;
+  double boundary_;
+  bool expand_timesteps_;
+  int64_t stride_;
 };
 
 class WanRecipe final : public DiffusionRecipe {
@@ -105,21 +124,16 @@ class WanRecipe final : public DiffusionRecipe {
       throw Error(ErrorKind::kConfig, {.place = parts.index.place(), .what = "names no transformer that can denoise"});
   }
 
-  GenerationDefaults defaults() const override {
-    return {.num_frames = 81, .height = 480, .width = 832, .steps = 50, .guidance_scale = 5.0, .fps = expand_timesteps_ ? 24.0 : 16.0};
+  std::string form() const override {
+    const std::string name = takes_image_ ? "WanImageToVideoPipeline" : "WanPipeline";
+    return name + (expand_timesteps_ ? "/expand_timesteps" : boundary_ > 0 ? "/boundary_ratio" : "");
   }
+  GuidanceForm guidance_form() const override { return GuidanceForm::kFromNegative; }
+  int64_t overlap_frames() const override { return takes_image_ || expand_timesteps_ ? 1 : 0; }
 
   void check(int64_t num_frames, int64_t height, int64_t width, int64_t known_frames) const override {
     codec_.latent_frames(num_frames);
-    const int64_t unit = codec_.spatial_stride * 2;
-    if (height % unit != 0 || width % unit != 0)
-      throw Error(ErrorKind::kArgument,
-                  {.place = "size",
-                   .what = "does not fit the network",
-                   .expected = "width and height that are multiples of " + std::to_string(unit),
-                   .got = std::to_string(width) + "x" + std::to_string(height),
-                   .hint = "the nearest below is " + std::to_string(width / unit * unit) + "x" +
-                           std::to_string(height / unit * unit)});
+    check_multiple(height, width, codec_.spatial_stride * 2);
     // TI2V's one network does both.
     if (takes_image_ && known_frames == 0 && !expand_timesteps_)
       throw Error(ErrorKind::kArgument, {.place = "WanImageToVideoPipeline", .what = "needs a picture", .hint = "give -i"});
@@ -173,6 +187,8 @@ class WanRecipe final : public DiffusionRecipe {
 
 }  // namespace
 
-std::unique_ptr<DiffusionRecipe> build_wan_recipe(const DiffusionParts& parts) { return std::make_unique<WanRecipe>(parts); }
+std::unique_ptr<DiffusionRecipe> build_wan_recipe(const DiffusionParts& parts) {
+  return std::make_unique<WanRecipe>(parts);
+}
 
 }  // namespace orrery::models

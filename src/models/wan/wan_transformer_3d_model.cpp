@@ -2,6 +2,7 @@
 
 #include <ATen/ATen.h>
 
+#include <algorithm>
 #include <sstream>
 
 #include "layers/norm.h"
@@ -15,8 +16,9 @@ constexpr int64_t kTextTokens = 512;  // what the reference takes as text where 
 Error shape_error(const std::string& what, const std::string& expected, at::IntArrayRef shape, const std::string& hint) {
   std::ostringstream got;
   got << shape;
-  return Error(ErrorKind::kArgument,
-               {.place = "WanTransformer3DModel: hidden_states", .what = what, .expected = expected, .got = got.str(), .hint = hint});
+  return Error(
+      ErrorKind::kArgument,
+      {.place = "WanTransformer3DModel: hidden_states", .what = what, .expected = expected, .got = got.str(), .hint = hint});
 }
 
 // The tokens along t, h, w.
@@ -66,9 +68,10 @@ WanTransformerConfig::WanTransformerConfig(const Config& config)
 
 WanTransformer3DModel::WanTransformer3DModel(const Config& config, const Weights& weights)
     : config_(config),
-      patch_embedding_weight(weights.get("patch_embedding.weight",
-                                         {config_.width(), config_.in_channels, config_.patch_size[0],
-                                          config_.patch_size[1], config_.patch_size[2]})),
+      stream_(config),
+      patch_embedding_weight(weights.get(
+          "patch_embedding.weight",
+          {config_.width(), config_.in_channels, config_.patch_size[0], config_.patch_size[1], config_.patch_size[2]})),
       patch_embedding_bias(weights.get("patch_embedding.bias", {config_.width()})),
       condition_embedder(weights.sub("condition_embedder"), config_),
       proj_out(weights.sub("proj_out"), config_.width(),
@@ -91,11 +94,12 @@ std::unique_ptr<WanContext> WanTransformer3DModel::make_context(const at::Tensor
     // The reference joins picture and text and counts the text's 512 tokens from the end, whatever their number.
     const int64_t pictures_wanted = tokens.size(0) * (config_.pos_embed_seq_len > 0 ? 2 : 1);
     if (image.size(0) != pictures_wanted)
-      throw Error(ErrorKind::kArgument, {.place = "WanTransformer3DModel: pictures",
-                                         .what = "do not fit the network",
-                                         .expected = std::to_string(pictures_wanted),
-                                         .got = std::to_string(image.size(0)),
-                                         .hint = "a first-and-last-frame (FLF2V) checkpoint takes two, any other takes one"});
+      throw Error(ErrorKind::kArgument,
+                  {.place = "WanTransformer3DModel: pictures",
+                   .what = "do not fit the network",
+                   .expected = std::to_string(pictures_wanted),
+                   .got = std::to_string(image.size(0)),
+                   .hint = "a first-and-last-frame (FLF2V) checkpoint takes two, any other takes one"});
     const at::Tensor joined = at::cat({condition_embedder.image(image), tokens}, 1);
     const int64_t pictures = joined.size(1) - kTextTokens;
     if (pictures < 0)
@@ -106,11 +110,15 @@ std::unique_ptr<WanContext> WanTransformer3DModel::make_context(const at::Tensor
     picture = joined.narrow(1, 0, pictures);
     tokens = joined.narrow(1, pictures, kTextTokens);
   }
-  for (const auto& block : blocks) context->cross_keys.push_back(block.cross_keys(tokens, picture));
+  for (const auto& block : blocks) {
+    context->cross_keys.push_back(block.cross_keys(tokens, picture));
+    stream_.release();
+  }
   return context;
 }
 
-std::unique_ptr<Denoiser::Context> WanTransformer3DModel::prepare(const Conditions& conditions, at::IntArrayRef shape) const {
+std::unique_ptr<Denoiser::Context> WanTransformer3DModel::prepare(const Conditions& conditions,
+                                                                  at::IntArrayRef shape) const {
   if (!conditions.text.defined())
     throw Error(ErrorKind::kArgument, {.place = class_name(),
                                        .what = "needs text embeddings",
@@ -124,21 +132,34 @@ std::unique_ptr<Denoiser::Context> WanTransformer3DModel::prepare(const Conditio
                                        .got = "none",
                                        .hint = "is the part image_encoder in the folder?"});
   auto context = make_context(conditions.text, conditions.image, shape);
-  if (config_.in_channels != config_.out_channels) {
-    if (!conditions.known.defined() || !conditions.known_mask.defined())
-      throw Error(ErrorKind::kArgument, {.place = class_name(),
-                                         .what = "needs a picture to start from",
-                                         .hint = "give an image; this is an image-to-video checkpoint"});
-    context->extra_channels = at::cat({conditions.known_mask, conditions.known}, 1);
-  }
+  renew(*context, conditions, shape);
   return context;
+}
+
+// Of width D and N tokens at once: the residual stream, a normed and a modulated copy, query, key and value before and after
+// they are turned, then the inner layer of the feed-forward. The context keeps a key and a value of the text for each block.
+int64_t WanTransformer3DModel::work_bytes(at::IntArrayRef latents) const {
+  const auto grid = token_grid(config_, latents);
+  const int64_t tokens = latents[0] * grid[0] * grid[1] * grid[2], width = config_.width();
+  const int64_t text = 2 * kTextTokens * width * config_.num_layers;
+  return static_cast<int64_t>(sizeof(float)) * (tokens * (3 * width + std::max(6 * width, 2 * config_.ffn_dim)) + 2 * text);
+}
+
+void WanTransformer3DModel::renew(Context& context, const Conditions& conditions, at::IntArrayRef) const {
+  if (config_.in_channels == config_.out_channels) return;
+  if (!conditions.known.defined() || !conditions.known_mask.defined())
+    throw Error(ErrorKind::kArgument, {.place = class_name(),
+                                       .what = "needs a picture to start from",
+                                       .hint = "give an image; this is an image-to-video checkpoint"});
+  static_cast<WanContext&>(context).extra_channels = at::cat({conditions.known_mask, conditions.known}, 1);
 }
 
 Latents WanTransformer3DModel::forward(const Latents& noisy, const at::Tensor& times, const Context& context) const {
   const auto& wan = static_cast<const WanContext&>(context);
   Latents out;
   out.fps = noisy.fps;
-  out.video = denoise(wan.extra_channels.defined() ? at::cat({noisy.video, wan.extra_channels}, 1) : noisy.video, times, wan);
+  out.video =
+      denoise(wan.extra_channels.defined() ? at::cat({noisy.video, wan.extra_channels}, 1) : noisy.video, times, wan);
   return out;
 }
 
@@ -156,12 +177,13 @@ at::Tensor WanTransformer3DModel::denoise(const at::Tensor& latents, const at::T
   const at::Tensor timestep_proj = condition_embedder.modulation(temb);                                 // [B,K,6,D]
   if (memory) memory->own.assign(blocks.size(), {});
   const layers::Rotary rotary = memory ? rotary_of(config_.attention_head_dim, grid, memory->first_frame) : context.rotary;
-  for (size_t i = 0; i < blocks.size(); ++i)
+  for (size_t i = 0; i < blocks.size(); ++i) {
     hidden_states = blocks[i].forward(hidden_states, context.cross_keys[i], timestep_proj, rotary, memory, i);
+    stream_.release();
+  }
 
   const auto modulation = (scale_shift_table + temb.unsqueeze(2)).unbind(2);  // shift, scale: [B,K,D]
-  hidden_states =
-      proj_out(layers::modulate(layers::layer_norm(hidden_states, config_.eps), modulation[0], modulation[1]));
+  hidden_states = proj_out(layers::modulate(layers::layer_norm(hidden_states, config_.eps), modulation[0], modulation[1]));
   // [B,t,h,w,pt,ph,pw,C] → [B,C,t,pt,h,ph,w,pw] → [B,C,T,H,W]
   return hidden_states.view({latents.size(0), grid[0], grid[1], grid[2], patch[0], patch[1], patch[2], -1})
       .permute({0, 7, 1, 4, 2, 5, 3, 6})
@@ -170,7 +192,8 @@ at::Tensor WanTransformer3DModel::denoise(const at::Tensor& latents, const at::T
 
 TensorMap WanTransformer3DModel::call(const std::string& function, const TensorMap& inputs, const CallOptions&) const {
   if (function != "forward")
-    throw Error(ErrorKind::kArgument, {.place = class_name() + "." + function, .what = "is not known", .expected = "forward"});
+    throw Error(ErrorKind::kArgument,
+                {.place = class_name() + "." + function, .what = "is not known", .expected = "forward"});
   const std::string name = "transformer.forward";
   const at::Tensor latents = require_input(inputs, "hidden_states", name).to(at::kFloat);
   at::Tensor times = require_input(inputs, "timestep", name).to(at::kFloat);

@@ -9,10 +9,12 @@
 #include <string>
 #include <vector>
 
+#include "layers/block_stream.h"
 #include "layers/linear.h"
 #include "layers/rotary.h"
 #include "orrery/config.h"
 #include "orrery/denoiser.h"
+#include "orrery/work_bytes.h"
 
 namespace orrery::models {
 
@@ -112,13 +114,15 @@ struct WanContext final : Denoiser::Context {
 
 /// The diffusion transformer of Wan 2.1 and 2.2.
 /// Source: diffusers 0.42.1 models/transformers/transformer_wan.py (WanTransformer3DModel).
-class WanTransformer3DModel final : public Denoiser {
+class WanTransformer3DModel final : public Denoiser, public TellsWorkBytes {
  public:
   WanTransformer3DModel(const Config& config, const Weights& weights);
 
   std::string class_name() const override { return "WanTransformer3DModel"; }
   /// conditions.known, with a mask of as many channels as the network takes, is put behind the latents (I2V).
   std::unique_ptr<Context> prepare(const Conditions& conditions, at::IntArrayRef shape) const override;
+  int64_t work_bytes(at::IntArrayRef latents) const override;
+  void renew(Context& context, const Conditions& conditions, at::IntArrayRef shape) const override;
   Latents forward(const Latents& noisy, const at::Tensor& times, const Context& context) const override;
   TensorMap call(const std::string& function, const TensorMap& inputs, const CallOptions& options) const override;
 
@@ -132,6 +136,7 @@ class WanTransformer3DModel final : public Denoiser {
 
  private:
   WanTransformerConfig config_;
+  layers::BlockStream stream_;
   at::Tensor patch_embedding_weight, patch_embedding_bias;  // [D,C,pt,ph,pw], [D]
   WanTimeTextImageEmbedding condition_embedder;
   std::vector<WanTransformerBlock> blocks;
@@ -142,11 +147,12 @@ class WanTransformer3DModel final : public Denoiser {
 /// The network from diffusers' names, or from the original's where the config's `_dialect` says so.
 std::unique_ptr<Component> build_wan_transformer_3d_model(const Config& config, const Weights& weights);
 
-/// The network from an original folder, whose config.json (class WanModel) tells the number of heads and the tensors the rest.
+/// The network from an original folder, whose config.json (class WanModel) tells the number of heads and the tensors the
+/// rest.
 std::unique_ptr<Component> build_wan_model(const Config& config, const Weights& weights);
 
-/// Recognises the original names (T2V, I2V, TI2V, FLF2V) and reads the sizes off the tensors. Throws Error(kConfig) where the
-/// width leaves the number of heads open, Error(kUnsupported) for float8 weights with scales.
+/// Recognises the original names (T2V, I2V, TI2V, FLF2V) and reads the sizes off the tensors. Throws Error(kConfig) where
+/// the width leaves the number of heads open, Error(kUnsupported) for float8 weights with scales.
 std::optional<Config> describe_wan_transformer(const Weights& weights);
 
 /// diffusers name → original name of every tensor of a network of so many blocks.

@@ -1,0 +1,86 @@
+#pragma once
+
+#include <ATen/core/Tensor.h>
+
+#include <memory>
+#include <string>
+#include <utility>
+
+#include "orrery/denoiser.h"
+#include "orrery/diffusion.h"
+
+namespace orrery::models {
+
+/// The part "transformer" as a denoiser. Throws Error(kConfig) where there is none.
+std::shared_ptr<const Denoiser> denoiser_of(const DiffusionParts& parts);
+
+/// Ones at [B,1,t,1,1] where a latent frame is given: the first `known`.
+at::Tensor frame_indicator(at::IntArrayRef shape, int64_t known);
+/// Latent frames that the first `frames` pixel frames take.
+int64_t latent_count(int64_t frames, int64_t stride);
+/// The first `known` latents of the history times `scale`, zero behind them, [B,C,t,h,w].
+at::Tensor known_latents(const DiffusionInputs& inputs, int64_t known, double scale);
+/// frame_indicator as a channel, [B,1,t,h,w].
+at::Tensor as_channel(const at::Tensor& indicator, at::IntArrayRef shape);
+
+/// A prompt as Predict2.5's chat model embeds it, float [1,512,D·layers]: every layer counts, each normalised by itself;
+/// padding is not masked, as in the reference.
+at::Tensor embed_chat(const TextTokenizer& tokenizer, const Component& text_encoder, const std::string& prompt,
+                      int64_t& cut);
+
+/// Both sides of guidance: the prompt's context and, where guidance is on, the negative prompt's. Made once; other windows
+/// renew it.
+class Guided {
+ public:
+  Guided(std::shared_ptr<const Denoiser> denoiser, const DiffusionInputs& inputs, const at::Tensor& known_mask);
+  /// Other known frames, the same prompts.
+  void renew(const DiffusionInputs& inputs, const at::Tensor& known_mask);
+
+  /// `meaning` turns what the network says into what is mixed.
+  template <typename Meaning>
+  at::Tensor operator()(const at::Tensor& input, const at::Tensor& times, const Meaning& meaning) const {
+    return (*this)(input, input, times, meaning);
+  }
+  /// With an input of its own for the negative prompt.
+  template <typename Meaning>
+  at::Tensor operator()(const at::Tensor& input, const at::Tensor& negative_input, const at::Tensor& times,
+                        const Meaning& meaning) const {
+    const at::Tensor c = meaning(denoiser_->forward({.video = input}, times, *prompt_).video);
+    if (!negative_) return c;
+    return guide(c, meaning(denoiser_->forward({.video = negative_input}, times, *negative_).video), scale_, form_);
+  }
+  bool on() const { return negative_ != nullptr; }
+
+ private:
+  std::shared_ptr<const Denoiser> denoiser_;
+  double scale_;
+  GuidanceForm form_;
+  std::unique_ptr<Denoiser::Context> prompt_, negative_;
+};
+
+/// What the Cosmos pipelines have in common.
+class CosmosRecipe : public DiffusionRecipe {
+ public:
+  /// `video_class`: the pipeline class that takes pictures and videos; empty: every one does.
+  CosmosRecipe(const DiffusionParts& parts, const std::string& video_class);
+
+  std::string form() const override { return class_name_; }
+  GuidanceForm guidance_form() const override { return GuidanceForm::kFromPrompt; }
+  void check(int64_t num_frames, int64_t height, int64_t width, int64_t known_frames) const override;
+  int64_t latent_channels() const override { return codec_.latent_channels; }
+  at::Tensor embed_prompt(const TextTokenizer& tokenizer, const Component& text_encoder, const std::string& prompt,
+                          int64_t& cut) const override;
+  int64_t overlap_frames() const override { return takes_video_ ? 1 + codec_.temporal_stride : 0; }
+  at::Tensor conditioning_clip(const at::Tensor& seen, int64_t num_frames) const override;
+
+ protected:
+  /// What stands behind the seen frames in the reference's clip, [B,3,1,H,W].
+  virtual at::Tensor filler(const at::Tensor& seen) const;
+
+  std::shared_ptr<const Denoiser> denoiser_;
+  CodecSpec codec_;
+  std::string class_name_;
+  bool takes_video_;
+};
+
+}  // namespace orrery::models

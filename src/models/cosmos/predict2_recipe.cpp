@@ -1,0 +1,90 @@
+// Cosmos Predict2. Source: diffusers 0.42.1 pipelines/cosmos/pipeline_cosmos2_{text2image,video2world}.py;
+// nvidia-cosmos/cosmos-predict2:cosmos_predict2/pipelines/{text2image,video2world}.py.
+#include <ATen/ATen.h>
+
+#include <optional>
+
+#include "models/cosmos/cosmos_recipe.h"
+#include "models/cosmos/cosmos_recipes.h"
+
+namespace orrery::models {
+namespace {
+
+class Predict2Run final : public DiffusionRun {
+ public:
+  Predict2Run(std::shared_ptr<const Denoiser> denoiser, DiffusionInputs inputs, bool takes_video, int64_t stride,
+              double sigma_data)
+      : takes_video_(takes_video), stride_(stride), sigma_data_(sigma_data) {
+    // Only diffusers' video pipeline tells the network a frame rate; it was trained without.
+    if (!inputs.fps_modulation.value_or(takes_video && !inputs.original)) inputs.conditions.fps = 0;
+    set_known(inputs);
+    guided_.emplace(std::move(denoiser), inputs, mask(inputs));
+  }
+
+  void next_window(const DiffusionInputs& inputs) override {
+    set_known(inputs);
+    guided_->renew(inputs, mask(inputs));
+  }
+
+  at::Tensor velocity(const at::Tensor& sample, const NoiseLevel& level) override {
+    const double t = level.sigma / (level.sigma + 1);
+    at::Tensor input = sample * (1 - t), times = at::full({sample.size(0), 1}, t, at::kFloat);
+    if (takes_video_) {
+      constexpr double kConditioningTime = kSigmaConditioning / (kSigmaConditioning + 1);
+      input = at::lerp(input, known_, indicator_);
+      times = at::lerp(at::full_like(indicator_, t), at::full_like(indicator_, kConditioningTime), indicator_).flatten(1);
+    }
+    const at::Tensor denoised = (*guided_)(input, times, [&](const at::Tensor& output) {
+      const at::Tensor x0 = sample * (1 - t) - output * t;
+      return takes_video_ ? at::lerp(x0, known_, indicator_) : x0;
+    });
+    return (sample - denoised) / level.sigma;
+  }
+
+ private:
+  static constexpr double kSigmaConditioning = 0.0001;
+
+  void set_known(const DiffusionInputs& inputs) {
+    const int64_t known = latent_count(inputs.history_frames, stride_);
+    indicator_ = frame_indicator(inputs.shape, known);
+    known_ = known_latents(inputs, known, sigma_data_);
+  }
+  at::Tensor mask(const DiffusionInputs& inputs) const {
+    return takes_video_ ? as_channel(indicator_, inputs.shape) : at::Tensor();
+  }
+
+  bool takes_video_;
+  int64_t stride_;
+  double sigma_data_;
+  at::Tensor indicator_, known_;
+  std::optional<Guided> guided_;
+};
+
+class Predict2Recipe final : public CosmosRecipe {
+ public:
+  explicit Predict2Recipe(const DiffusionParts& parts)
+      : CosmosRecipe(parts, "Cosmos2VideoToWorldPipeline"),
+        sigma_data_(parts.scheduler.get<double>("sigma_data", 1.0)),
+        sigma_max_(parts.scheduler.get<double>("sigma_max", 80.0)),
+        repeats_last_sigma_(parts.scheduler.get<std::string>("final_sigmas_type", "zero") == "sigma_min") {}
+
+  double noise_scale() const override { return sigma_max_; }
+  bool unit_ramp() const override { return true; }
+  bool repeats_last_sigma() const override { return repeats_last_sigma_; }
+  at::Tensor to_codec(const at::Tensor& sample) const override { return sample / sigma_data_; }
+  std::unique_ptr<DiffusionRun> begin(const DiffusionInputs& inputs) const override {
+    return std::make_unique<Predict2Run>(denoiser_, inputs, takes_video_, codec_.temporal_stride, sigma_data_);
+  }
+
+ private:
+  double sigma_data_, sigma_max_;
+  bool repeats_last_sigma_;
+};
+
+}  // namespace
+
+std::unique_ptr<DiffusionRecipe> build_cosmos_predict2_recipe(const DiffusionParts& parts) {
+  return std::make_unique<Predict2Recipe>(parts);
+}
+
+}  // namespace orrery::models

@@ -1,0 +1,298 @@
+#include "pipeline/future.h"
+
+#include <ATen/ATen.h>
+
+#include <algorithm>
+#include <chrono>
+#include <cmath>
+#include <sstream>
+#include <vector>
+
+#include "orrery/error.h"
+#include "orrery/log.h"
+#include "orrery/text.h"
+#include "pipeline/stages.h"
+#include "sampling/noise.h"
+#include "sampling/solver.h"
+#include "vision/clip_image_processor.h"
+
+namespace orrery::pipeline {
+namespace {
+
+bool is_finite(const at::Tensor& tensor) {
+  return std::isfinite(tensor.sum(at::kDouble).item<double>());
+}
+
+std::string text_of(at::IntArrayRef sizes) {
+  std::ostringstream text;
+  text << sizes;
+  return text.str();
+}
+
+// Noise for known frames: what the caller gives; drawn, unless the caller gives the noise of the sample and none for them.
+std::function<at::Tensor(int64_t)> condition_noise(const GenerateOptions& options, const std::vector<int64_t>& shape) {
+  if (const at::Tensor given = options.condition_noise; given.defined())
+    return [given, shape](int64_t n) {
+      if (given.dim() == 5 && n < given.size(0) && given.sizes().slice(1).equals(at::IntArrayRef(shape).slice(1)))
+        return given.narrow(0, n, 1).to(at::kFloat);
+      throw Error(ErrorKind::kArgument, {.place = "condition noise",
+                                         .what = "has the wrong shape, or too few draws",
+                                         .expected = "at least " + std::to_string(n + 1) + " draws of the latents' shape",
+                                         .got = text_of(given.sizes())});
+    };
+  if (options.noise.defined()) return {};
+  // Streams of their own, far from those that steps draw from.
+  return [seed = options.seed, shape](int64_t n) {
+    return sampling::latent_noise(shape, {.seed = seed, .step = (1u << 31) + static_cast<uint32_t>(n)});
+  };
+}
+
+// `count` frames of a clip [1,3,T,H,W] from `first` on; behind its end stands its last frame.
+at::Tensor piece(const at::Tensor& clip, int64_t first, int64_t count) {
+  const at::Tensor there = clip.slice(2, first, first + count).to(at::kFloat);
+  const int64_t missing = count - there.size(2);
+  if (missing == 0) return there;
+  return at::cat({there, clip.narrow(2, clip.size(2) - 1, 1).to(at::kFloat).expand({-1, -1, missing, -1, -1})}, 2);
+}
+
+void check_controls(const GenerateOptions& options, const DiffusionRecipe& recipe, int64_t height, int64_t width) {
+  if (recipe.takes_controls() == options.controls.empty())
+    throw Error(ErrorKind::kArgument,
+                {.place = "control",
+                 .what = options.controls.empty() ? "is what this model is steered by, and there is none"
+                                                  : "is nothing that this model can be steered by",
+                 .hint = options.controls.empty() ? "give --control" : "leave it out"});
+  for (const Control& control : options.controls)
+    if (control.video.dim() != 5 || control.video.size(2) < 1 || control.video.size(3) != height ||
+        control.video.size(4) != width)
+      throw Error(ErrorKind::kArgument,
+                  {.place = "control",
+                   .what = "has the wrong shape",
+                   .expected = "[1, 3, T, " + std::to_string(height) + ", " + std::to_string(width) + "]",
+                   .got = text_of(control.video.sizes())});
+}
+
+// Guidance as asked for: its scale, its form, and whether that makes a difference. diffusers lets a scale up to 1 be none.
+void set_guidance(const GenerateOptions& options, const models::Preset& preset, const DiffusionRecipe& recipe,
+                  DiffusionInputs& inputs) {
+  const double second = preset.numbers.guidance_scale_2;
+  inputs.guidance_scale = options.guidance_scale.value_or(preset.numbers.guidance_scale);
+  inputs.guidance_scale_2 =
+      options.guidance_scale_2.value_or(second > 0 && !options.guidance_scale ? second : inputs.guidance_scale);
+  inputs.guidance_form = options.guidance_form == GuidanceForm::kOwn ? recipe.guidance_form() : options.guidance_form;
+  const double none = inputs.guidance_form == GuidanceForm::kFromPrompt ? 0 : 1;
+  const auto counts = [&](double scale) { return preset.compat == Compat::kDiffusers ? scale > 1 : scale != none; };
+  inputs.guided = counts(inputs.guidance_scale) || counts(inputs.guidance_scale_2);
+}
+
+}  // namespace
+
+at::Tensor frames_to_go_on_from(const GenerateOptions& options, const DiffusionRecipe& recipe) {
+  if (!options.seen.defined()) return options.seen;
+  const int64_t there = options.seen.size(2);
+  const int64_t wanted = options.condition_frames.value_or(recipe.usable_frames(there));
+  if (wanted < 1 || wanted > there)
+    throw Error(ErrorKind::kArgument, {.place = "condition frames",
+                                       .what = "are not there",
+                                       .expected = "1 … " + std::to_string(there),
+                                       .got = std::to_string(wanted)});
+  return options.seen.narrow(2, there - wanted, wanted);
+}
+
+Future::Future(const Parts& parts, const GenerateOptions& options, int64_t num_frames, int64_t windows,
+               const at::Tensor& seen)
+    : parts_(parts),
+      options_(options),
+      preset_(parts.preset(options.compat, options.preset)),
+      num_frames_(num_frames),
+      windows_(windows) {
+  const GenerationDefaults& defaults = preset_.numbers;
+  const DiffusionRecipe& recipe = *parts_.recipe;
+  const CodecSpec& codec = parts_.autoencoder->spec();
+  const int64_t height = options.height.value_or(seen.defined() ? seen.size(3) : defaults.height);
+  const int64_t width = options.width.value_or(seen.defined() ? seen.size(4) : defaults.width);
+  recipe.check(num_frames, height, width, seen.defined() ? seen.size(2) : 0);
+  check_controls(options, recipe, height, width);
+
+  inputs_.original = preset_.compat == Compat::kOriginal;
+  if (!recipe.makes_pieces()) make_schedule();
+
+  inputs_.shape = {1, recipe.latent_channels(), codec.latent_frames(num_frames), height / codec.spatial_stride,
+                   width / codec.spatial_stride};
+  set_guidance(options, preset_, recipe, inputs_);
+  inputs_.fps_modulation = options.fps_modulation;
+  inputs_.conditions.fps = options.fps.value_or(defaults.fps);
+  inputs_.condition_noise = condition_noise(options, inputs_.shape);
+  inputs_.conditions.text = options.prompt_embeds;
+  inputs_.conditions.text_mask = options.prompt_mask;
+  inputs_.negative_text = options.negative_prompt_embeds;
+  inputs_.negative_text_mask = options.negative_prompt_mask;
+  embed_prompts();
+}
+
+void Future::make_schedule() {
+  scheduler_ =
+      *preset_.scheduler ? Config::parse(preset_.scheduler, std::string("preset ") + preset_.name) : parts_.scheduler;
+  sampling::ScheduleOptions rows{.steps = options_.steps.value_or(preset_.numbers.steps),
+                                 .flow_shift = options_.flow_shift,
+                                 .unit_ramp = parts_.recipe->unit_ramp() && !inputs_.original};
+  if (!rows.flow_shift && preset_.numbers.flow_shift > 0) rows.flow_shift = preset_.numbers.flow_shift;
+  schedule_ = sampling::make_schedule(scheduler_, rows);
+  if (parts_.recipe->repeats_last_sigma() && !inputs_.original) schedule_.rows.back().next = schedule_.rows.back().sigma;
+}
+
+// Embeds the prompts that are given as text. The encoder, often larger than the network, lives only as long as this takes.
+void Future::embed_prompts() {
+  std::string prompt = options_.prompt;
+  if (!inputs_.conditions.text.defined() && options_.guardrails.prompt) {
+    const Verdict verdict = options_.guardrails.prompt(prompt);
+    if (!verdict.allowed)
+      throw Error(ErrorKind::kArgument, {.place = "prompt", .what = "was rejected by the guardrail", .got = verdict.reason});
+  }
+  const bool embed_negative = inputs_.guided && !inputs_.negative_text.defined();
+  if (inputs_.conditions.text.defined() && !embed_negative) return;
+  if (!parts_.text_encoder || !parts_.text_tokenizer)
+    throw Error(ErrorKind::kArgument, {.place = "prompt",
+                                       .what = "cannot be embedded: the checkpoint has no text encoder and tokenizer",
+                                       .hint = "give --prompt-embeds"});
+  ProgressMeter meter(options_.work, "text", embed_negative ? 2 : 1);
+  const auto tokenizer = TextTokenizer::open(parts_.text_tokenizer->path);
+  const auto encoder = load_component(*parts_.text_encoder, parts_.load);
+  const auto embed = [&](const std::string& text) {
+    int64_t cut = 0;
+    const at::Tensor embedded = parts_.recipe->embed_prompt(*tokenizer, *encoder, text, cut);
+    if (cut > 0) log(LogLevel::kWarning, "the prompt is too long: its last " + std::to_string(cut) + " tokens were cut off");
+    return embedded;
+  };
+  if (!inputs_.conditions.text.defined()) inputs_.conditions.text = embed(prompt);
+  meter.tell(1);
+  if (embed_negative) inputs_.negative_text = embed(options_.negative_prompt.value_or(""));
+  text_seconds_ = meter.seconds();
+}
+
+// The first picture, and the last where it is given: [1 or 2,L,D]. The encoder lives only as long as this takes.
+at::Tensor Future::embed_pictures(const at::Tensor& seen) const {
+  if (!parts_.image_encoder) return {};
+  std::vector<Video> pictures = {options_.picture.frames.defined() ? options_.picture : to_video(seen.narrow(2, 0, 1), 1)};
+  if (options_.last_image.defined())
+    pictures.push_back(options_.last_picture.frames.defined() ? options_.last_picture : to_video(options_.last_image, 1));
+  std::vector<at::Tensor> pixels;
+  for (const Video& picture : pictures) pixels.push_back(vision::clip_pixels(picture, parts_.image_processor));
+  return parts_.recipe->embed_pictures(*load_component(*parts_.image_encoder, parts_.load), at::cat(pixels));
+}
+
+void Future::encode(const at::Tensor& seen, int64_t first, Generated& out) {
+  if (!seen.defined() && options_.controls.empty()) return;
+  const Autoencoder& autoencoder = *parts_.autoencoder;
+  const auto encoded = [&](const at::Tensor& clip) {
+    return autoencoder.normalization().apply(autoencoder.encode(clip).latent);
+  };
+  ProgressMeter meter(options_.work, "encode", 1);
+  if (seen.defined()) {
+    at::Tensor clip = parts_.recipe->conditioning_clip(seen.to(at::kFloat), num_frames_);
+    if (options_.last_image.defined()) {
+      clip = clip.clone();
+      clip.narrow(2, clip.size(2) - 1, 1).copy_(options_.last_image);
+    }
+    inputs_.history = encoded(clip);
+    inputs_.history_frames = std::min(seen.size(2), num_frames_);
+    inputs_.last_frame_known = options_.last_image.defined();
+    if (window_ == 0) inputs_.conditions.image = embed_pictures(seen);  // a long future stays with its first picture
+  }
+  inputs_.conditions.controls = options_.controls;
+  for (Control& control : inputs_.conditions.controls) control.video = encoded(piece(control.video, first, num_frames_));
+  meter.tell(1);
+  out.timings.encode += meter.seconds();
+}
+
+// Unit noise of this window. The caller's, [windows,C,t,h,w], or that of the seed; no two windows have the same.
+at::Tensor Future::first_sample() const {
+  const auto& shape = inputs_.shape;
+  if (!options_.noise.defined())
+    return sampling::latent_noise(shape, {.seed = options_.seed, .frame = static_cast<uint32_t>(window_ * shape[2])});
+  std::vector<int64_t> expected = shape;
+  expected[0] = windows_;
+  if (options_.noise.sizes() == at::IntArrayRef(expected)) return options_.noise.narrow(0, window_, 1).to(at::kFloat);
+  throw Error(ErrorKind::kArgument, {.place = "noise",
+                                     .what = "has the wrong shape",
+                                     .expected = text_of(expected),
+                                     .got = text_of(options_.noise.sizes())});
+}
+
+// Draws for a sampler that adds noise: the caller's, [K,C,t,h,w], or those of the seed.
+at::Tensor Future::draw(int64_t k) const {
+  if (!options_.noise.defined())
+    return sampling::latent_noise(inputs_.shape, {.seed = options_.seed, .step = static_cast<uint32_t>(k)});
+  const at::Tensor& noise = options_.noise;
+  if (noise.dim() == 5 && k < noise.size(0) && noise.sizes().slice(1).equals(at::IntArrayRef(inputs_.shape).slice(1)))
+    return noise.narrow(0, k, 1).to(at::kFloat);
+  throw Error(ErrorKind::kArgument, {.place = "noise",
+                                     .what = "has the wrong shape, or holds too few draws for this sampler",
+                                     .expected = "at least " + std::to_string(k + 1) + " draws of the latents' shape",
+                                     .got = text_of(noise.sizes())});
+}
+
+void Future::imagine_pieces(Generated& out) {
+  ProgressMeter meter(options_.work, "denoise", 1);
+  const auto tell = [&](int64_t done, int64_t of) {
+    meter.expect(of);
+    meter.tell(done);
+  };
+  out.latents = parts_.recipe->make_pieces(inputs_, [&](int64_t k) { return draw(k); }, tell);
+  if (!is_finite(out.latents))
+    throw Error(ErrorKind::kWeights, {.place = "latents",
+                                      .what = "are not finite (NaN or infinity)",
+                                      .hint = "the checkpoint is damaged, or overflows in this --dtype"});
+  out.timings.denoise += meter.seconds();
+}
+
+void Future::deliver(Generated& out) {
+  out.fps = inputs_.conditions.fps;
+  out.normalized = {.video = parts_.recipe->to_codec(out.latents), .fps = out.fps};
+  out.windows.push_back(out.normalized);
+  ++window_;
+}
+
+void Future::imagine(const at::Tensor& seen, int64_t first, Generated& out) {
+  if (window_ == 0) out.timings.text += text_seconds_;
+  encode(seen, first, out);
+  if (parts_.recipe->makes_pieces()) {
+    imagine_pieces(out);
+    return deliver(out);
+  }
+  at::Tensor sample = first_sample() * parts_.recipe->noise_scale();
+  const auto solver = sampling::make_solver(
+      scheduler_, schedule_, {.seed = options_.seed, .frame = static_cast<uint32_t>(window_ * inputs_.shape[2])});
+
+  const int64_t steps = schedule_.steps();
+  ProgressMeter meter(options_.work, "denoise", steps * windows_, steps * window_);
+  if (run_)
+    run_->next_window(inputs_);
+  else
+    run_ = parts_.recipe->begin(inputs_);
+  for (int64_t i = 0; i < steps; ++i) {
+    const NoiseLevel level{schedule_.rows[i].sigma, schedule_.rows[i].time};
+    sample = run_->compose(sample, level);
+    const at::Tensor velocity = run_->velocity(sample, level), before = sample;
+    sample = solver->step(i, sample, velocity);
+    if (!is_finite(sample))
+      throw Error(ErrorKind::kWeights, {.place = "step " + std::to_string(i + 1) + " of " + std::to_string(steps),
+                                        .what = "the latents are not finite (NaN or infinity)",
+                                        .hint = "the checkpoint is damaged, or overflows in this --dtype"});
+    if (options_.on_step) {
+      const at::Tensor clean = run_->finish(at::sub(before, velocity, level.sigma));
+      options_.on_step({.step = i,
+                        .steps = steps,
+                        .window = window_,
+                        .windows = windows_,
+                        .sample = sample,
+                        .predicted = {.video = parts_.recipe->to_codec(clean), .fps = inputs_.conditions.fps}});
+    }
+    meter.tell(steps * window_ + i + 1);
+  }
+  out.latents = run_->finish(sample);
+  out.timings.denoise += meter.seconds();
+  deliver(out);
+}
+
+}  // namespace orrery::pipeline

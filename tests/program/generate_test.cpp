@@ -1,0 +1,172 @@
+// orrery generate from outside: what is told, what is kept when the work stops half way, long futures, previews, memory.
+#include <ATen/ATen.h>
+#include <gmock/gmock.h>
+
+#include <filesystem>
+#include <limits>
+#include <nlohmann/json.hpp>
+
+#include "orrery/media.h"
+#include "orrery/weights.h"
+#include "program/run_program.h"
+#include "support/compare.h"
+#include "support/paths.h"
+#include "support/temporary.h"
+
+namespace orrery {
+namespace {
+
+namespace fs = std::filesystem;
+using testing::Ended;
+using ::testing::HasSubstr;
+using ::testing::Not;
+using testing::run_program;
+
+class GenerateTest : public ::testing::Test {
+ protected:
+  void SetUp() override {
+    if (!fs::exists(testing::program_path())) GTEST_SKIP() << "the program is not built";
+  }
+  std::string at_folder(const std::string& name) const { return (folder_ / name).string(); }
+  std::string picture(int64_t height, int64_t width) const {
+    const at::Tensor ramp = at::arange(height * width * 3).remainder(251).to(at::kByte).view({1, height, width, 3});
+    write_video(folder_ / "picture.png", {ramp, 1});
+    return at_folder("picture.png");
+  }
+  // Two steps of a tiny video-to-world model at 32x32.
+  Ended generate(std::vector<std::string> more, const std::string& output, const std::string& model = "") const {
+    std::vector<std::string> line = {"generate",
+                                     "--model",
+                                     model.empty() ? (case_ / "model").string() : model,
+                                     "--prompt-embeds",
+                                     (case_ / "embeds.safetensors").string(),
+                                     "-W",
+                                     "32",
+                                     "-H",
+                                     "32",
+                                     "--steps",
+                                     "2",
+                                     "--threads",
+                                     "1"};
+    line.insert(line.end(), more.begin(), more.end());
+    line.insert(line.end(), {"-o", at_folder(output)});
+    return run_program(line);
+  }
+
+  testing::TemporaryFolder folder_;
+  fs::path case_ = testing::golden_folder() / "pipelines/predict2_video2world";
+};
+
+TEST_F(GenerateTest, APictureOfAnotherShapeIsCroppedAndThatIsTold) {
+  const std::string wide = picture(32, 64);
+  const Ended cropped = generate({"-i", wide, "--num-frames", "5"}, "a.safetensors");
+  EXPECT_EQ(cropped.code, 0) << cropped.err;
+  EXPECT_THAT(cropped.err, HasSubstr("64x32, the future 32x32: it is cropped"));
+  EXPECT_THAT(generate({"-i", wide, "--num-frames", "5", "--fit", "letterbox"}, "b.safetensors").err,
+              HasSubstr("letterboxed"));
+  EXPECT_THAT(generate({"-i", picture(32, 32), "--num-frames", "5"}, "c.safetensors").err, Not(HasSubstr("crop")));
+  EXPECT_FALSE(load_safetensors(folder_ / "a.safetensors")
+                   .at("video")
+                   .equal(load_safetensors(folder_ / "b.safetensors").at("video")));
+}
+
+TEST_F(GenerateTest, AnUnknownPresetListsTheKnown) {
+  const Ended ended = generate({"--preset", "Cosmos-Predict9"}, "a.safetensors");
+  EXPECT_EQ(ended.code, 1);
+  EXPECT_THAT(ended.err, HasSubstr("Cosmos-Predict2-Video2World-480p-10fps"));
+}
+
+TEST_F(GenerateTest, APromptOverTheLimitIsCutAndThatIsTold) {
+  std::string prompt;
+  for (int i = 0; i < 600; ++i) prompt += "dog ";
+  const Ended ended =
+      run_program({"generate", "--model", (case_ / "model").string(), "-p", prompt, "-i", picture(32, 32), "-W", "32", "-H",
+                   "32", "--num-frames", "1", "--steps", "1", "-o", at_folder("a.safetensors")});
+  EXPECT_EQ(ended.code, 0) << ended.err;
+  EXPECT_THAT(ended.err, HasSubstr("tokens were cut off"));
+}
+
+TEST_F(GenerateTest, CompatAndGuidanceCanBeNamed) {
+  const std::vector<std::string> base = {"-i", picture(32, 32), "--num-frames", "5"};
+  const auto with = [&](std::vector<std::string> more, const std::string& output) {
+    more.insert(more.end(), base.begin(), base.end());
+    const Ended ended = generate(more, output);
+    EXPECT_EQ(ended.code, 0) << ended.err;
+    return load_safetensors(folder_ / output).at("video");
+  };
+  const at::Tensor plain = with({}, "a.safetensors");
+  EXPECT_TRUE(plain.equal(with({"--compat", "diffusers"}, "b.safetensors")));
+  EXPECT_FALSE(plain.equal(with({"--compat", "original"}, "c.safetensors")));
+  EXPECT_FALSE(plain.equal(with({"--guidance-form", "from-negative"}, "d.safetensors")));
+  EXPECT_EQ(generate({"--compat", "comfy"}, "e.safetensors").code, 2);
+}
+
+TEST_F(GenerateTest, WhatADamagedDecoderLeavesIsFinishedByDecode) {
+  // The same model but for the last layer of its decoder.
+  const fs::path broken = folder_ / "broken";
+  fs::create_directories(broken / "vae");
+  for (const auto& item : fs::directory_iterator(case_ / "model"))
+    if (item.path().filename() != "vae") fs::create_symlink(fs::absolute(item.path()), broken / item.path().filename());
+  fs::copy_file(case_ / "model/vae/config.json", broken / "vae/config.json");
+  TensorMap tensors = load_safetensors(case_ / "model/vae/diffusion_pytorch_model.safetensors");
+  at::Tensor& bias = tensors.at("decoder.conv_out.bias");
+  bias = bias.clone();
+  bias[1] = std::numeric_limits<float>::infinity();
+  bias[0] = -std::numeric_limits<float>::infinity();
+  tensors.at("decoder.conv_out.weight") = tensors.at("decoder.conv_out.weight") * std::numeric_limits<float>::infinity();
+  save_safetensors(broken / "vae/diffusion_pytorch_model.safetensors", tensors);
+
+  const std::vector<std::string> line = {"-i", picture(32, 32), "--num-frames", "15", "--window", "9", "--seed", "5"};
+  const Ended whole = generate(line, "whole.safetensors");
+  ASSERT_EQ(whole.code, 0) << whole.err;
+  const Ended failed =
+      generate({"-i", at_folder("picture.png"), "--num-frames", "9", "--seed", "5"}, "half.safetensors", broken.string());
+  EXPECT_EQ(failed.code, 1);
+  EXPECT_FALSE(fs::exists(folder_ / "half.safetensors"));
+  ASSERT_THAT(failed.err, HasSubstr("half.safetensors.latents.safetensors"));
+  const Ended finished =
+      run_program({"decode", "--model", (case_ / "model").string(), "--tokens",
+                   at_folder("half.safetensors.latents.safetensors"), "-o", at_folder("finished.safetensors")});
+  EXPECT_EQ(finished.code, 0) << finished.err;
+  EXPECT_TRUE(testing::is_close(load_safetensors(folder_ / "finished.safetensors").at("video"),
+                                load_safetensors(folder_ / "whole.safetensors").at("video").narrow(2, 0, 9),
+                                testing::kSameMath));
+}
+
+TEST_F(GenerateTest, APreviewIsLeftBesideTheOutput) {
+  const Ended ended = generate({"-i", picture(32, 32), "--num-frames", "5", "--preview", "1"}, "a.mp4");
+  EXPECT_EQ(ended.code, 0) << ended.err;
+  EXPECT_THAT(ended.err, HasSubstr("step 2 of 2"));
+  EXPECT_EQ(read_video(folder_ / "a.preview.gif").num_frames(), 2);
+}
+
+TEST_F(GenerateTest, StreamingBlocksChangesNothing) {
+  const std::vector<std::string> line = {"-i", picture(32, 32), "--num-frames", "5"};
+  std::vector<std::string> little = line;
+  little.insert(little.end(), {"--max-memory", "64KB"});
+  ASSERT_EQ(generate(line, "a.safetensors").code, 0);
+  const Ended streamed = generate(little, "b.safetensors");
+  ASSERT_EQ(streamed.code, 0) << streamed.err;
+  EXPECT_TRUE(load_safetensors(folder_ / "a.safetensors")
+                  .at("video")
+                  .equal(load_safetensors(folder_ / "b.safetensors").at("video")));
+}
+
+TEST_F(GenerateTest, InspectPredictsTheMemory) {
+  const auto memory = [&](const std::vector<std::string>& more) {
+    std::vector<std::string> line = {"inspect", (case_ / "model").string(), "--json"};
+    line.insert(line.end(), more.begin(), more.end());
+    const Ended ended = run_program(line);
+    EXPECT_EQ(ended.code, 0) << ended.err;
+    return nlohmann::json::parse(ended.out).at("memory");
+  };
+  const nlohmann::json released = memory({}), small = memory({"--num-frames", "9", "-W", "64", "-H", "32"});
+  EXPECT_EQ(released.at("frames"), 93);
+  EXPECT_EQ(released.at("width"), 1280);
+  EXPECT_EQ(small.at("height"), 32);
+  EXPECT_GT(released.at("peak_bytes"), small.at("peak_bytes"));
+  EXPECT_GT(small.at("denoise_bytes"), 0);
+}
+
+}  // namespace
+}  // namespace orrery

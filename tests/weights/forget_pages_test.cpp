@@ -1,0 +1,47 @@
+#include <ATen/ATen.h>
+#include <gtest/gtest.h>
+#include <sys/mman.h>
+#include <unistd.h>
+
+#include <fstream>
+#include <sstream>
+#include <string>
+
+#include "orrery/weights.h"
+#include "support/temporary.h"
+#include "weights/file.h"
+
+namespace orrery {
+namespace {
+
+// KiB of this file that lie in this process's memory.
+int64_t resident_kib(const std::string& path) {
+  std::ifstream maps("/proc/self/smaps");
+  int64_t kib = 0;
+  bool ours = false;
+  for (std::string line; std::getline(maps, line);) {
+    if (line.find('-') < line.find(' ')) ours = line.find(path) != std::string::npos;
+    if (ours && line.starts_with("Rss:")) kib += std::stoll(line.substr(4));
+  }
+  return kib;
+}
+
+TEST(ForgetPagesTest, MemoryIsGivenBackAndTheNumbersStay) {
+  const testing::TemporaryFolder folder;
+  const auto path = folder / "big.safetensors";
+  const at::Tensor numbers = at::arange(1 << 20).to(at::kFloat);
+  save_safetensors(path, {{"numbers", numbers}});
+  const at::Tensor mapped = Weights::open(path).stored("numbers");
+  EXPECT_TRUE(mapped.equal(numbers));
+  EXPECT_GT(resident_kib(path.string()), 3000);
+  weights_detail::forget_pages(path);
+  EXPECT_LT(resident_kib(path.string()), 100);
+  EXPECT_TRUE(mapped.equal(numbers));
+  weights_detail::forget_pages(folder / "other.safetensors");
+  EXPECT_GT(resident_kib(path.string()), 3000) << "another file's name touches nothing";
+  weights_detail::forget_pages(path.parent_path());
+  EXPECT_LT(resident_kib(path.string()), 100) << "the folder stands for all of its files";
+}
+
+}  // namespace
+}  // namespace orrery
