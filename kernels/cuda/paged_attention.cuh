@@ -1,7 +1,7 @@
 #pragma once
 
 #include "kernels/common/dispatch.h"
-#include "kernels/cuda/device/tiles.h"
+#include "kernels/cuda/device/running_softmax.h"
 #include "kernels/paged_attention.h"
 
 // A block takes 64 queries of one head, a warp 16 of them, and walks over the visible keys 64 at a time with a running
@@ -69,11 +69,6 @@ __device__ __forceinline__ void load_keys(const PagedAttention& p, AttentionShar
   }
 }
 
-template <class T>
-__device__ __forceinline__ uint32_t packed(float low, float high) {
-  return from_float<T>(low).bits | static_cast<uint32_t>(from_float<T>(high).bits) << 16;
-}
-
 template <class T, int kWidth>
 __global__ void __launch_bounds__(128, 2) paged_attention_kernel(PagedAttention p) {
   auto& shared = simt::shared<AttentionShared<T, kWidth>>();
@@ -95,7 +90,7 @@ __global__ void __launch_bounds__(128, 2) paged_attention_kernel(PagedAttention 
   }
 
   const float scale = p.scale * 1.44269504f;  // powers of two instead of e
-  float sums[kWidth / 8][4] = {}, largest[2] = {-INFINITY, -INFINITY}, total[2] = {};
+  simt::RunningSoftmax<T, kWidth> softmax;
 #pragma unroll 1
   for (int64_t first = 0; first < p.visible; first += kAttentionRows) {
     load_keys<T, kWidth>(p, shared, sequence, kv_head, first);
@@ -103,69 +98,24 @@ __global__ void __launch_bounds__(128, 2) paged_attention_kernel(PagedAttention 
     simt::copies_wait<0>();
     simt::barrier();
 
-    float scores[1][kAttentionRows / 8][4] = {};
+    float scores[1][8][4] = {};
 #pragma unroll
     for (int d = 0; d < kWidth / 32; ++d) simt::multiply_tiles(scores, shared.query[d], warp_row, shared.key[d], 0);
-
-    float now[2] = {largest[0], largest[1]};
 #pragma unroll
-    for (int n = 0; n < kAttentionRows / 8; ++n) {
+    for (int n = 0; n < 8; ++n)
 #pragma unroll
-      for (int i = 0; i < 4; ++i) {
-        const bool inside = first + 8 * n + lane % 4 * 2 + i % 2 < p.visible;
-        scores[0][n][i] = inside ? scores[0][n][i] * scale : -INFINITY;
-        now[i / 2] = fmaxf(now[i / 2], scores[0][n][i]);
-      }
-    }
-    // A row of scores lies in four neighbouring lanes.
-#pragma unroll
-    for (int half = 0; half < 2; ++half) {
-      now[half] = fmaxf(now[half], simt::shuffle_xor(now[half], 1));
-      now[half] = fmaxf(now[half], simt::shuffle_xor(now[half], 2));
-      const float shrink = exp2f(largest[half] - now[half]);
-      largest[half] = now[half];
-      total[half] *= shrink;
-#pragma unroll
-      for (int n = 0; n < kWidth / 8; ++n) {
-        sums[n][2 * half] *= shrink;
-        sums[n][2 * half + 1] *= shrink;
-      }
-    }
-#pragma unroll
-    for (int k = 0; k < kAttentionRows / 16; ++k) {  // 16 keys at a time
-      uint32_t weights[4];
-#pragma unroll
-      for (int part = 0; part < 4; ++part) {
-        float* two = &scores[0][2 * k + part / 2][part % 2 * 2];
-        two[0] = exp2f(two[0] - now[part % 2]);
-        two[1] = exp2f(two[1] - now[part % 2]);
-        total[part % 2] += two[0] + two[1];
-        weights[part] = packed<T>(two[0], two[1]);
-      }
-#pragma unroll
-      for (int n = 0; n < kWidth / 8; n += 2) {
-        uint32_t b[4];
-        const int chunk = n + lane / 16;
-        simt::load_matrices_transposed(b, shared.value[chunk / 4].chunk(16 * k + lane % 16, chunk % 4));
-        const uint32_t low[2] = {b[0], b[1]}, high[2] = {b[2], b[3]};
-        simt::multiply_16x8x16<T>(sums[n], weights, low);
-        simt::multiply_16x8x16<T>(sums[n + 1], weights, high);
-      }
-    }
+      for (int i = 0; i < 4; ++i)
+        scores[0][n][i] = first + 8 * n + lane % 4 * 2 + i % 2 < p.visible ? scores[0][n][i] * scale : -INFINITY;
+    softmax.add(scores[0], shared.value);
     simt::barrier();  // all have read the keys and values before the next come
   }
 
+  softmax.finish();
 #pragma unroll
   for (int half = 0; half < 2; ++half) {
-    total[half] += simt::shuffle_xor(total[half], 1);
-    total[half] += simt::shuffle_xor(total[half], 2);
     const int64_t token = first_query + warp_row + 8 * half + lane / 4;
     if (token >= p.queries) continue;
-    T* out = static_cast<T*>(p.out) + ((sequence * p.queries + token) * p.heads + head) * kWidth + lane % 4 * 2;
-#pragma unroll
-    for (int n = 0; n < kWidth / 8; ++n)
-      *reinterpret_cast<uint32_t*>(out + 8 * n) =
-          packed<T>(sums[n][2 * half] / total[half], sums[n][2 * half + 1] / total[half]);
+    softmax.write(static_cast<T*>(p.out) + ((sequence * p.queries + token) * p.heads + head) * kWidth, half);
   }
 }
 

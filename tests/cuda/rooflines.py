@@ -24,6 +24,7 @@ def rows():
     heads, width, seen, new = 12, 128, 9360, 4680  # Self-Forcing: chunks of 3 latent frames of 1560 tokens, 6 frames in sight
     yield 'paged_attention', f'Wan 1.3B streaming, {new} tokens see {seen}', 4 * heads * width * (new + seen), \
         4 * heads * width * new * seen, 0
+    yield 'int8_attention', f'Wan 1.3B, {tokens} tokens, q·k alone', 2 * heads * width * tokens, 2 * heads * width * tokens * tokens, 1
     yield 'quantized_linear', 'one token, 4096 → 14336, int8', 4096 * 14336 + 4 * 14336, 2 * 4096 * 14336, 2
     yield 'top_p', 'one row of 64000 logits', 4 * 64000, 34 * 30 * 64000, 2
     yield 'fsq', 'Cosmos DV8x16x16, 1 s of 720p', 4 * 2 * 6 * 45 * 80 * 6, 40 * 6 * 45 * 80 * 6, 2
