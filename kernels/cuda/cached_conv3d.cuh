@@ -77,7 +77,7 @@ __device__ __forceinline__ void load_conv_tiles(const CachedConv3d& p, const Con
       }
       *reinterpret_cast<simt::Vector<T, 8>*>(to) = values;
     } else {
-      simt::copy_async16(to, pixel + c, valid);
+      simt::copy_async16(to, valid ? pixel + c : static_cast<const T*>(p.x), valid);
     }
   }
   const int64_t out = int64_t{blockIdx.y} * kConvColumns + thread / 2;
