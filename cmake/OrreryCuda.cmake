@@ -33,8 +33,8 @@ else()
   add_library(orrery_cuda SHARED ${orrery_cuda_sources})
   target_include_directories(orrery_cuda PRIVATE ${CMAKE_CURRENT_SOURCE_DIR}
     ${CMAKE_CURRENT_SOURCE_DIR}/kernels/cuda/device)
-  # Instead of the folder's options, which nvcc does not know.
-  set_target_properties(orrery_cuda PROPERTIES COMPILE_OPTIONS --std=c++20
+  # Without the folder's options, which nvcc does not know; with the newest C++ that CMake 3.25 knows of nvcc 13.
+  set_target_properties(orrery_cuda PROPERTIES COMPILE_OPTIONS "" CUDA_STANDARD 17 CUDA_STANDARD_REQUIRED ON
     VERSION ${PROJECT_VERSION} SOVERSION ${PROJECT_VERSION_MAJOR}.${PROJECT_VERSION_MINOR}
     CXX_VISIBILITY_PRESET hidden CUDA_VISIBILITY_PRESET hidden)
 endif()
