@@ -28,10 +28,10 @@ ORRERY_EVERYWHERE uint64_t token_weight(float logit, float largest, float temper
   return static_cast<uint64_t>(exact::mul(static_cast<double>(exact::exp_of_nonpositive(scaled)), 4294967296.0));
 }
 
-/// How much weight must be kept of a total.
+/// How much weight must be kept of a total; 0 of nothing, which is what a row without a finite largest logit weighs.
 ORRERY_EVERYWHERE uint64_t wanted_weight(uint64_t total, float top_p) {
   const auto wanted = static_cast<uint64_t>(exact::mul(static_cast<double>(total), static_cast<double>(top_p)));
-  return wanted < 1 ? 1 : (wanted > total ? total : wanted);
+  return wanted < total ? (wanted < 1 ? 1 : wanted) : total;
 }
 
 /// Where in a kept total the row's uniform number lies: below it.

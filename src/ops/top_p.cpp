@@ -18,6 +18,9 @@ at::Tensor top_p(const at::Tensor& logits, double temperature, double top_p, con
   operands.require(std::isfinite(temperature) && temperature > 0, "temperature", "must be positive", "a number above 0",
                    std::to_string(temperature));
   operands.require(top_p > 0 && top_p <= 1, "top_p", "must be a part of one", "above 0, at most 1", std::to_string(top_p));
+  // On a GPU looking would stop the stream.
+  operands.require(!logits.is_cpu() || logits.numel() == 0 || std::isfinite(logits.amax(1).sum(at::kDouble).item<double>()),
+                   "logits", "have no finite largest one in a row", "numbers", "NaN or infinity");
   const at::Tensor tokens = at::zeros({logits.size(0)}, logits.options().dtype(at::kInt));
   kernels::TopP p;
   p.type = number_of(logits.scalar_type());

@@ -51,6 +51,11 @@ TEST(TopPTest, RefusesByName) {
   const at::Tensor logits = at::randn({2, 3});
   EXPECT_THAT(error_of([&] { return ops::top_p(logits.t(), 1, 1, {}); }),
               HasSubstr("top_p: logits: must have the elements"));
+  for (const float bad : {NAN, INFINITY, -INFINITY})
+    EXPECT_THAT(error_of([&] {
+                  return ops::top_p(at::full({2, 3}, bad), 1, 1, {});
+                }),
+                HasSubstr("have no finite largest one"));
   EXPECT_THAT(error_of([&] { return ops::top_p(logits, 0, 1, {}); }), HasSubstr("temperature: must be positive"));
   EXPECT_THAT(error_of([&] { return ops::top_p(logits, 1, 1.5, {}); }), HasSubstr("top_p: must be a part of one"));
   EXPECT_THAT(error_of([&] { return ops::top_p(logits.narrow(1, 0, 0), 1, 1, {}); }), HasSubstr("must have a vocabulary"));
