@@ -62,6 +62,8 @@ def prepare(source: Path):
 def config_of(model, **more):
     kept = {k: v for k, v in model.config.items() if not k.startswith("_") and k not in ("qk_norm",)}
     kept["patch_size"] = list(model.patch_size)
+    if model.config.model_type == "t2v":
+        kept["text_dim"] = TEXT  # which the reference leaves out of its config
     return {"_class_name": "CausalWanModel", "_library": "wan.modules.causal_model", **kept, **more}
 
 
