@@ -60,7 +60,10 @@ ComponentDescription recognised(const fs::path& path) {
   for (const models::Describer describe : models::describers())
     if (const auto config = describe(weights)) {
       const std::string class_name = class_of(*config), dialect = config->get<std::string>("_dialect", kOriginal);
-      return {role_of(class_name), class_name, config->with("_dialect", dialect), path, dialect};
+      // Some original repositories say beside the weights what their shapes cannot, but not whose configuration it is.
+      const bool beside = config->get<bool>("_config_beside", false) && fs::exists(path / "config.json");
+      const Config whole = beside ? Config::load(path / "config.json").with("_class_name", class_name) : *config;
+      return {role_of(class_name), class_name, whole.with("_dialect", dialect), path, dialect};
     }
   return {"", "", Config(), path, kOriginal};
 }
@@ -82,6 +85,9 @@ ComponentDescription described_part(const fs::path& folder, const std::string& n
     part = configured(name, Config::load(folder / "scheduler_config.json"), {});
   else if (fs::exists(folder / "preprocessor_config.json"))
     part = configured(name, Config::load(folder / "preprocessor_config.json"), {});
+  else if (known_class(class_name))  // weights of an original layout, whose configuration is read off the tensors
+    part = recognised(folder);
+  part.name = name;
   if (!class_name.empty()) part.class_name = class_name;  // the pipeline's word counts, as in diffusers
   return part;
 }

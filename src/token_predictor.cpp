@@ -7,10 +7,12 @@
 #include <vector>
 
 #include "orrery/error.h"
+#include "orrery/frame_predictor.h"
 
 namespace orrery {
 
 TokenPredictor::Context::~Context() = default;
+FramePredictor::Context::~Context() = default;
 
 TensorMap TokenPredictor::call(const std::string& function, const TensorMap& inputs, const CallOptions& options) const {
   const c10::InferenceMode inference;

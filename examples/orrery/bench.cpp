@@ -10,6 +10,7 @@
 #include <algorithm>
 #include <cstdio>
 #include <fstream>
+#include <functional>
 #include <memory>
 #include <nlohmann/json.hpp>
 #include <sstream>
@@ -17,6 +18,7 @@
 
 #include "flops.h"
 #include "orrery/error.h"
+#include "orrery/token_dynamics.h"
 #include "orrery/tokenizer.h"
 #include "orrery/weights.h"
 #include "program.h"
@@ -29,6 +31,7 @@ struct Options {
   std::string call;
   std::filesystem::path inputs;
   int64_t num_frames = 9, width = 256, height = 256;  // of the clip a tokenizer gets when no inputs are given
+  int64_t new_tokens = 64;  // of dynamics.decode
   int warmup = 1, repeat = 5;
   orrery::CallOptions how;
   bool json = false;
@@ -108,23 +111,50 @@ std::vector<Call> tokenizer_calls(const orrery::Component& component, const Opti
   return calls;
 }
 
-Stage timed(const Call& call, const orrery::Component& component, const Options& options) {
-  Stage stage{call.component + "." + call.function, {}};
-  const auto work = orrery::WorkOptions(program::work());
-  const auto run = [&] {
+// Runs `run` again and again; it says how many seconds of it count.
+Stage timed(const std::string& name, const Options& options, const std::function<double()>& run) {
+  Stage stage{name, {}};
+  const orrery::WorkOptions work = program::work();
+  double processor_start = 0;
+  for (int i = 0; i < options.warmup + options.repeat; ++i) {
     check_interrupt();
-    component.call(call.function, call.inputs, options.how);
-  };
-  for (int i = 0; i < options.warmup; ++i) run();
-  const double processor_start = processor_seconds();
-  for (int i = 0; i < options.repeat; ++i) {
-    const Stopwatch watch;
-    run();
-    stage.seconds.push_back(watch.seconds());
-    if (work.on_progress) work.on_progress({stage.name, i + 1, options.repeat, stage.median() * (options.repeat - i - 1)});
+    if (i == options.warmup) processor_start = processor_seconds();
+    const double seconds = run();
+    if (i < options.warmup) continue;
+    stage.seconds.push_back(seconds);
+    const int left = options.warmup + options.repeat - i - 1;
+    if (work.on_progress) work.on_progress({stage.name, options.repeat - left, options.repeat, stage.median() * left});
   }
   stage.processor_seconds = (processor_seconds() - processor_start) / options.repeat;
   return stage;
+}
+
+Stage timed_call(const Call& call, const orrery::Component& component, const Options& options) {
+  return timed(call.component + "." + call.function, options, [&] {
+    const Stopwatch watch;
+    component.call(call.function, call.inputs, options.how);
+    return watch.seconds();
+  });
+}
+
+// Reading the prompt and drawing from what it says is outside: each of the new tokens is one look of the network at the last one.
+Stage timed_decode(const Call& call, const std::shared_ptr<const orrery::Component>& component, const Options& options) {
+  const auto predictor = std::dynamic_pointer_cast<const orrery::TokenPredictor>(component);
+  if (!predictor)
+    throw orrery::Error(orrery::ErrorKind::kArgument,
+                        {.place = "dynamics.decode", .what = "is no function of " + component->class_name()});
+  const orrery::TokenDynamics dynamics(predictor);
+  const at::Tensor prompt = orrery::require_input(call.inputs, "input_ids", "dynamics.decode");
+  orrery::Conditions conditions;
+  if (const auto text = call.inputs.find("encoder_hidden_states"); text != call.inputs.end()) conditions.text = text->second;
+  const orrery::TokenSampling greedy{.greedy = true};
+  return timed("dynamics.decode", options, [&] {
+    orrery::TokenState state = dynamics.begin(prompt, conditions);
+    dynamics.advance(state, 1, greedy);
+    const Stopwatch watch;
+    dynamics.advance(state, options.new_tokens, greedy);
+    return watch.seconds();
+  });
 }
 
 void print_table(const std::vector<Stage>& stages, double peak_flops, int64_t peak_rss) {
@@ -141,18 +171,28 @@ void print_table(const std::vector<Stage>& stages, double peak_flops, int64_t pe
 void run(const Options& options) {
   const orrery::LoadOptions load = options.model.load();
   Call given = call_from(options.call, options.inputs, load.device);
-  const auto component = orrery::load_component(options.model.path, options.call.empty() ? "vae" : given.component, load);
+  const std::shared_ptr<const orrery::Component> component =
+      orrery::load_component(options.model.path, options.call.empty() ? "vae" : given.component, load);
   std::vector<Stage> stages{{"load", {seconds_since_start()}}};
-  const std::vector<Call> calls =
-      options.call.empty() ? tokenizer_calls(*component, options, load.device) : std::vector{given};
+  const bool decodes = options.call == "dynamics.decode";
+  std::vector<Call> calls;
+  if (options.call.empty()) calls = tokenizer_calls(*component, options, load.device);
+  else if (decodes) stages.push_back(timed_decode(given, component, options));
+  else calls = {given};
 
-  for (const Call& call : calls) stages.push_back(timed(call, *component, options));
+  for (const Call& call : calls) stages.push_back(timed_call(call, *component, options));
   const int64_t peak_rss = peak_rss_bytes();  // before counting and the matrix product, which are not the model's work
   for (size_t i = 0; i < calls.size(); ++i)
     stages[i + 1].flops = count_flops([&] { component->call(calls[i].function, calls[i].inputs, options.how); });
   const double peak_flops = measured_peak_flops();
 
-  if (!options.json) return print_table(stages, peak_flops, peak_rss);
+  const double tokens_per_second =
+      decodes ? static_cast<double>(options.new_tokens * given.inputs.at("input_ids").size(0)) / stages[1].median() : 0;
+  if (!options.json) {
+    print_table(stages, peak_flops, peak_rss);
+    if (decodes) std::printf("%.2f tokens/s\n", tokens_per_second);
+    return;
+  }
   nlohmann::ordered_json json = {{"stages", nlohmann::ordered_json::object()},
                                  {"peak_rss_bytes", peak_rss},
                                  {"threads", at::get_num_threads()},
@@ -163,6 +203,7 @@ void run(const Options& options) {
     if (stage.processor_seconds > 0) entry["processor_s"] = stage.processor_seconds;
     if (stage.flops > 0) entry["percent_of_peak"] = 100 * stage.flops / stage.median() / peak_flops;
   }
+  if (decodes) json["tokens_per_second"] = tokens_per_second;
   std::printf("%s\n", json.dump(2).c_str());
 }
 
@@ -175,6 +216,9 @@ void add_bench(CLI::App& app) {
   CLI::Option* call =
       command->add_option("--call", options->call, "COMPONENT.FUNCTION; a tokenizer's encode and decode if not given");
   command->add_option("--inputs", options->inputs, "Safetensors file with the call's inputs")->needs(call);
+  command->add_option("--new-tokens", options->new_tokens, "Tokens that dynamics.decode makes after its prompt `input_ids`, greedily")
+      ->check(CLI::PositiveNumber)
+      ->capture_default_str();
   command
       ->add_option("--num-frames", options->num_frames, "Frames of the clip of noise that a tokenizer gets without --call")
       ->check(CLI::PositiveNumber)

@@ -4,12 +4,26 @@
 
 #include <cstdint>
 #include <memory>
+#include <string>
+#include <vector>
 
 #include "orrery/component.h"
 #include "orrery/conditions.h"
 #include "orrery/export.h"
 
 namespace orrery {
+
+/// How the original repository makes videos with a model of tokens.
+struct TokenVideoRules {
+  std::vector<int64_t> grid;                    ///< t, h, w: latent frames of a whole clip, and their rows and columns
+  std::vector<int64_t> known_latents;           ///< how many latent frames a future can go on from, rising
+  int64_t usual_known = 0;                      ///< how many of these at most where nobody says; 0: all there are
+  double temperature = 1, top_p = 1;            ///< the values its examples are made with
+  double fps = 25;                              ///< at which it writes videos
+  int64_t steps = 0;                            ///< looks at a frame, of models that guess a whole frame at once; else 0
+  int64_t text_tokens = 0;                      ///< length of the prompt's embedding; 0: the model takes no text
+  std::vector<std::string> tokenizer_folders;   ///< published beside the checkpoint: folders that may hold the tokenizer
+};
 
 /// What an autoregressive family writes: the future as discrete tokens, one after another.
 class ORRERY_API TokenPredictor : public Component {
@@ -30,6 +44,9 @@ class ORRERY_API TokenPredictor : public Component {
   virtual int64_t capacity() const = 0;
   /// The token that a sequence begins with where the model wants one (text-conditioned models), else -1.
   virtual int64_t begin_token() const { return -1; }
+
+  /// How videos are made with it; an empty grid where its tokens are no video's.
+  virtual TokenVideoRules video_rules() const { return {}; }
 
   /// An empty context. `conditions.text` is what a text-conditioned model needs, float [B,L,D]; others refuse it. Throws
   /// Error(kArgument) naming what is needed and lacks, or what is given and cannot be used.

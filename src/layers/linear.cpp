@@ -6,6 +6,7 @@
 #include <tuple>
 #include <utility>
 
+#include "ops/linear_small.h"
 #include "ops/matmul.h"
 
 namespace orrery::layers {
@@ -70,6 +71,11 @@ Linear Linear::resident(WeightForm form) const {
 }
 
 at::Tensor Linear::operator()(const at::Tensor& input) const {
+  if (ops::takes_linear_small(input, weight_)) {
+    at::Tensor few = ops::linear_small(input, weight_);
+    if (scales_.defined()) few.mul_(scales_);
+    return bias_.defined() ? few.add_(bias_.to(at::kFloat)) : few;
+  }
   if (ops::takes_matmul(input, weight_)) return ops::matmul(input, weight_, scales_, bias_);
   const at::Tensor bias = bias_.defined() ? bias_.to(input.scalar_type()) : bias_;
   if (weight_.scalar_type() == input.scalar_type()) return at::linear(input, weight_, bias);

@@ -6,6 +6,8 @@
 #include "models/cosmos/cosmos_transformer_3d_model.h"
 #include "models/cosmos/tokenizer.h"
 #include "models/cosmos_ar/transformer.h"
+#include "models/genie/st_mask_git.h"
+#include "models/genie/vq_model.h"
 #include "models/oasis/dit.h"
 #include "models/oasis/oasis.h"
 #include "models/oasis/vit_autoencoder.h"
@@ -58,6 +60,8 @@ const std::vector<Entry>& entries() {
       {"TAESD", "vae", build_taesd},
       {"AutoencoderKLWan", "vae", build_autoencoder_kl_wan},
       {"Transformer", "dynamics", build_cosmos_ar},
+      {"STMaskGIT", "dynamics", build_genie},
+      {"VQModel", "vae", build_vq_model},
       {"CosmosControlNetModel", "controlnet", build_cosmos_controlnet_model},
       {"CosmosTransformer3DModel", "transformer", build_cosmos_transformer_3d_model, cosmos_transformer_layouts},
       {"CausalWanModel", "transformer", build_causal_wan_model},
@@ -113,7 +117,8 @@ const std::vector<Describer>& describers() {
   static const std::vector<Describer> table = {describe_causal_wan, describe_oasis_dit, describe_oasis_autoencoder, describe_rssm_world_model,
                                                describe_cosmos_tokenizer, describe_taehv,     describe_taesd,
                                                describe_wan_vae,          describe_cosmos_ar, describe_cosmos_transformer,
-                                               describe_wan_transformer,  text::describe_original_umt5, vision::describe_clip_vision_model};
+                                               describe_wan_transformer,  text::describe_original_umt5, vision::describe_clip_vision_model,
+                                               describe_genie,            describe_vq_model};
   return table;
 }
 

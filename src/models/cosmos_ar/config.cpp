@@ -1,5 +1,6 @@
 #include "models/cosmos_ar/config.h"
 
+#include "layers/linear.h"
 #include "orrery/error.h"
 
 namespace orrery::models {
@@ -76,6 +77,7 @@ CosmosArConfig CosmosArConfig::from(const Config& config) {
   c.insert_cross_attn_every_k_layers = config.get("insert_cross_attn_every_k_layers", c.insert_cross_attn_every_k_layers);
   c.context_dim = config.get("context_dim", c.context_dim);
   c.text_to_video = config.get("training_type", std::string()) == "text_to_video";
+  c.weight_form = layers::weight_form(config);
   check(config, c);
   return c;
 }

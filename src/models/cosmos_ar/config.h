@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "orrery/config.h"
+#include "orrery/tokenizer.h"
 #include "orrery/weights.h"
 
 namespace orrery::models {
@@ -35,6 +36,7 @@ struct CosmosArConfig {
   bool insert_cross_attn = false;
   int64_t insert_cross_attn_every_k_layers = 1;
   int64_t context_dim = 1024;
+  WeightForm weight_form = WeightForm::kStored;  ///< of the matrices in memory
   bool text_to_video = false;  ///< training_type: token vocab_size begins a video and has no place in the grid
 
   static CosmosArConfig from(const Config& config);

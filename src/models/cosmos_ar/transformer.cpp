@@ -43,14 +43,17 @@ at::Tensor ArNorm::operator()(const at::Tensor& x) const {
 ArAttention::ArAttention(const Weights& weights, const CosmosArConfig& config, int64_t context_dim)
     : heads_(config.n_heads), groups_(config.n_kv_heads) {
   const int64_t queries = heads_ * config.head_dim, keys = groups_ * config.head_dim;
+  const auto linear = [&](const char* name, int64_t in, int64_t out) {
+    return layers::Linear(weights.sub(name), in, out, false).resident(config.weight_form);
+  };
   if (weights.has("wqkv.weight")) {
-    wqkv_.emplace(weights.sub("wqkv"), config.dim, queries + 2 * keys, false);
+    wqkv_ = linear("wqkv", config.dim, queries + 2 * keys);
   } else {
-    wq_ = layers::Linear(weights.sub("wq"), config.dim, queries, false);
-    wk_ = layers::Linear(weights.sub("wk"), context_dim, keys, false);
-    wv_ = layers::Linear(weights.sub("wv"), context_dim, keys, false);
+    wq_ = linear("wq", config.dim, queries);
+    wk_ = linear("wk", context_dim, keys);
+    wv_ = linear("wv", context_dim, keys);
   }
-  wo_ = layers::Linear(weights.sub("wo"), queries, config.dim, false);
+  wo_ = linear("wo", queries, config.dim);
   if (!config.use_qk_normalization) return;
   // The reference does not hand its norm_type and norm_eps on to these two.
   q_norm_.emplace(weights.sub("q_norm"), "rmsnorm", config.head_dim, 1e-5);
@@ -85,10 +88,12 @@ std::pair<at::Tensor, at::Tensor> ArAttention::keys_values(const at::Tensor& tex
   return {k, layers::split_heads(wv_(text), groups_)};
 }
 
-ArMlp::ArMlp(const Weights& weights, int64_t dim, int64_t hidden)
-    : w1_(weights.sub("w1"), dim, hidden, false),
-      w2_(weights.sub("w2"), hidden, dim, false),
-      w3_(weights.sub("w3"), dim, hidden, false) {}
+ArMlp::ArMlp(const Weights& weights, const CosmosArConfig& config) {
+  const int64_t dim = config.dim, hidden = config.ffn_hidden_size;
+  w1_ = layers::Linear(weights.sub("w1"), dim, hidden, false).resident(config.weight_form);
+  w2_ = layers::Linear(weights.sub("w2"), hidden, dim, false).resident(config.weight_form);
+  w3_ = layers::Linear(weights.sub("w3"), dim, hidden, false).resident(config.weight_form);
+}
 
 at::Tensor ArMlp::operator()(const at::Tensor& x) const {
   return w2_(at::silu(w1_(x)).mul_(w3_(x)));
@@ -98,7 +103,7 @@ ArBlock::ArBlock(const Weights& weights, const CosmosArConfig& config, int64_t l
     : attention_norm_(weights.sub("attention_norm"), config.norm_type, config.dim, config.norm_eps),
       attention_(weights.sub("attention"), config, config.dim),
       ffn_norm_(weights.sub("ffn_norm"), config.norm_type, config.dim, config.norm_eps),
-      feed_forward_(weights.sub("feed_forward"), config.dim, config.ffn_hidden_size) {
+      feed_forward_(weights.sub("feed_forward"), config) {
   if (!config.has_cross_attention(layer)) return;
   cross_attention_norm_.emplace(weights.sub("cross_attention_norm"), config.norm_type, config.dim, config.norm_eps);
   cross_attention_.emplace(weights.sub("cross_attention"), config, config.context_dim);
@@ -125,7 +130,7 @@ CosmosArTransformer::CosmosArTransformer(const Config& config, const Weights& we
       dtype_(weights.dtype()),
       tok_embeddings_(weights.as_stored().get("tok_embeddings.weight", {embedding_rows(weights, config_), config_.dim})),
       norm_(weights.sub("norm"), config_.norm_type, config_.dim, config_.norm_eps),
-      output_(weights.sub("output"), config_.dim, config_.vocab_size, false),
+      output_(layers::Linear(weights.sub("output"), config_.dim, config_.vocab_size, false).resident(config_.weight_form)),
       rotary_(rotary_table(config_)),
       abs_pos_emb_(absolute_table(config_)) {
   for (int64_t layer = 0; layer < config_.n_layers; ++layer)
@@ -137,6 +142,18 @@ CosmosArTransformer::CosmosArTransformer(const Config& config, const Weights& we
     abs_pos_emb_ = abs_pos_emb_.to(weights.device(), dtype_);
     capacity_ = std::min(capacity_, abs_pos_emb_.size(0));
   }
+}
+
+// Source: cosmos_predict1/autoregressive/{inference/world_generation_pipeline.py,utils/inference.py}. The tokenizer and its older
+// name are folders beside the checkpoint's.
+TokenVideoRules CosmosArTransformer::video_rules() const {
+  return {.grid = config_.video_latent_shape,
+          .known_latents = {1, 2},
+          .temperature = 1,
+          .top_p = 0.8,
+          .fps = 25,
+          .text_tokens = config_.insert_cross_attn ? 512 : 0,
+          .tokenizer_folders = {"Cosmos-Tokenize1-DV8x16x16-720p", "Cosmos-1.0-Tokenizer-DV8x16x16"}};
 }
 
 std::unique_ptr<TokenPredictor::Context> CosmosArTransformer::prepare(const Conditions& conditions) const {

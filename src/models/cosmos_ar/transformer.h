@@ -51,7 +51,7 @@ class ArAttention {
 /// w2(silu(w1 x) · w3 x)
 class ArMlp {
  public:
-  ArMlp(const Weights& weights, int64_t dim, int64_t hidden);
+  ArMlp(const Weights& weights, const CosmosArConfig& config);
   at::Tensor operator()(const at::Tensor& x) const;
 
  private:
@@ -86,6 +86,7 @@ class CosmosArTransformer final : public TokenPredictor {
   int64_t vocabulary() const override { return config_.vocab_size; }
   int64_t capacity() const override { return capacity_; }
   int64_t begin_token() const override { return config_.text_to_video ? config_.vocab_size : -1; }
+  TokenVideoRules video_rules() const override;
   std::unique_ptr<Context> prepare(const Conditions& conditions) const override;
   at::Tensor logits(const at::Tensor& tokens, Context& context, bool last_only) const override;
 

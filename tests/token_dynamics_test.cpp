@@ -1,0 +1,172 @@
+#include "orrery/token_dynamics.h"
+
+#include <ATen/ATen.h>
+#include <gmock/gmock.h>
+
+#include <cmath>
+#include <limits>
+
+#include "orrery/error.h"
+#include "orrery/load.h"
+#include "support/paths.h"
+
+namespace orrery {
+namespace {
+
+using ::testing::AllOf;
+using ::testing::HasSubstr;
+using ::testing::ThrowsMessage;
+
+TokenDynamics load(const std::string& name) {
+  const std::shared_ptr<const Component> component =
+      load_component((testing::golden_folder() / name / "model").string(), "dynamics");
+  return TokenDynamics(std::dynamic_pointer_cast<const TokenPredictor>(component));
+}
+
+at::Tensor prompt_of(const std::string& name, int64_t count) {
+  return load_safetensors(testing::golden_folder() / name / "in.safetensors").at("input_ids").narrow(1, 0, count);
+}
+
+// The distribution that sample_tokens draws from, by the reference's formula in float64.
+at::Tensor exact(const at::Tensor& logits, const TokenSampling& sampling) {
+  at::Tensor scaled = logits.to(at::kDouble) / sampling.temperature;
+  if (sampling.top_k > 0) {
+    const at::Tensor least = std::get<0>(scaled.topk(sampling.top_k)).select(-1, -1).unsqueeze(-1);
+    scaled = scaled.masked_fill(scaled.lt(least), -std::numeric_limits<double>::infinity());
+  }
+  auto [falling, ids] = scaled.softmax(-1).sort(-1, /*descending=*/true);
+  falling = falling.masked_fill((falling.cumsum(-1) - falling).gt(sampling.top_p), 0);
+  return at::zeros_like(falling).scatter(-1, ids, falling / falling.sum(-1, true));
+}
+
+// Pearson's statistic of many draws; with k possible tokens it exceeds k − 1 + 5 √(2 (k − 1)) about once in a million seeds.
+void expect_distributed(const TokenSampling& sampling) {
+  at::manual_seed(11);
+  const at::Tensor logits = at::randn({1, 60}).mul_(1.5);
+  const at::Tensor probabilities = exact(logits, sampling).squeeze(0);
+  constexpr int64_t kDraws = 20000;
+  at::Tensor counts = at::zeros({60}, at::kDouble);
+  for (int64_t i = 0; i < kDraws; ++i) counts[sample_tokens(logits, sampling, i).item<int64_t>()] += 1;
+  const at::Tensor possible = probabilities.gt(0);
+  EXPECT_EQ(counts.masked_select(possible.logical_not()).sum().item<double>(), 0) << "a token that cannot follow was drawn";
+  const at::Tensor wanted = probabilities.masked_select(possible) * kDraws, got = counts.masked_select(possible);
+  const double statistic = ((got - wanted).square() / wanted).sum().item<double>();
+  const double freedom = static_cast<double>(wanted.numel() - 1);
+  EXPECT_LT(statistic, freedom + 5 * std::sqrt(2 * freedom)) << wanted.numel() << " tokens";
+  EXPECT_GT(statistic, freedom - 5 * std::sqrt(2 * freedom)) << wanted.numel() << " tokens";
+}
+
+TEST(TokenSamplerTest, TopPIsDistributedAsTheReferenceSays) {
+  expect_distributed({.top_p = 0.8, .seed = 5});
+}
+TEST(TokenSamplerTest, TemperatureIsToo) {
+  expect_distributed({.temperature = 0.6, .top_p = 0.95, .seed = 6});
+}
+TEST(TokenSamplerTest, TopKIsToo) {
+  expect_distributed({.temperature = 1.3, .top_k = 17, .seed = 7});
+}
+TEST(TokenSamplerTest, EveryTokenCanComeWithoutACut) {
+  expect_distributed({.seed = 8});
+}
+
+TEST(TokenSamplerTest, GreedyTakesTheMostLikely) {
+  at::manual_seed(1);
+  const at::Tensor logits = at::randn({3, 50});
+  EXPECT_TRUE(sample_tokens(logits, {.greedy = true}, 4).equal(logits.argmax(-1)));
+  EXPECT_TRUE(sample_tokens(logits, {.top_k = 1}, 4).equal(logits.argmax(-1)));
+}
+
+TEST(TokenSamplerTest, ValuesOutOfRangeAreNamed) {
+  const at::Tensor logits = at::zeros({1, 4});
+  const auto says = [&](TokenSampling sampling) {
+    try {
+      sample_tokens(logits, sampling, 0);
+    } catch (const Error& error) {
+      return std::string(error.what());
+    }
+    return std::string();
+  };
+  EXPECT_THAT(says({.temperature = 0}), AllOf(HasSubstr("temperature"), HasSubstr("above 0"), HasSubstr("--greedy")));
+  EXPECT_THAT(says({.temperature = -1}), HasSubstr("temperature"));
+  EXPECT_THAT(says({.temperature = std::numeric_limits<double>::quiet_NaN()}), HasSubstr("temperature"));
+  EXPECT_THAT(says({.top_p = 0}), HasSubstr("top_p"));
+  EXPECT_THAT(says({.top_p = 1.5}), HasSubstr("top_p"));
+  EXPECT_THAT(says({.top_k = -1}), HasSubstr("top_k"));
+  EXPECT_THAT([] { sample_tokens(at::full({1, 4}, std::nan("")), {}, 9); }, ThrowsMessage<Error>(HasSubstr("token 9")));
+}
+
+class TokenDynamicsTest : public ::testing::TestWithParam<const char*> {
+ protected:
+  TokenDynamics dynamics_ = load(GetParam());
+  at::Tensor prompt_ = prompt_of(GetParam(), 7);
+  Conditions conditions() const {
+    const TensorMap given = load_safetensors(testing::golden_folder() / GetParam() / "in.safetensors");
+    return given.contains("encoder_hidden_states") ? Conditions{.text = given.at("encoder_hidden_states")} : Conditions{};
+  }
+};
+
+// Through the cache, a token at a time, the same tokens come as from reading the whole sequence each time.
+TEST_P(TokenDynamicsTest, CachedGenerationEqualsUncached) {
+  for (const TokenSampling& sampling : {TokenSampling{.greedy = true}, TokenSampling{.top_p = 0.9, .seed = 3}}) {
+    TokenState state = dynamics_.begin(prompt_, conditions());
+    const at::Tensor cached = dynamics_.advance(state, 9, sampling);
+    at::Tensor tokens = prompt_;
+    for (int64_t i = 0; i < 9; ++i) {
+      const auto context = dynamics_.predictor().prepare(conditions());
+      const at::Tensor logits = dynamics_.predictor().logits(tokens, *context, /*last_only=*/true).select(1, 0);
+      tokens = at::cat({tokens, sample_tokens(logits, sampling, tokens.size(1)).unsqueeze(1)}, 1);
+    }
+    EXPECT_TRUE(cached.equal(tokens.narrow(1, 7, 9)));
+    EXPECT_TRUE(state.tokens.equal(tokens));
+  }
+}
+
+TEST_P(TokenDynamicsTest, AForkGoesOnAlone) {
+  TokenState state = dynamics_.begin(prompt_, conditions());
+  dynamics_.advance(state, 3, {.seed = 1});
+  TokenState other = state.fork();
+  const at::Tensor theirs = dynamics_.advance(other, 8, {.seed = 2}), mine = dynamics_.advance(state, 8, {.seed = 1});
+  EXPECT_FALSE(theirs.equal(mine));
+  TokenState replay = dynamics_.begin(prompt_, conditions());
+  EXPECT_TRUE(dynamics_.advance(replay, 11, {.seed = 1}).narrow(1, 3, 8).equal(mine));
+}
+
+INSTANTIATE_TEST_SUITE_P(Forms, TokenDynamicsTest, ::testing::Values("ar_4b_form", "ar_12b_form_yarn", "ar_5b_form"));
+
+// A row of a batch is the sequence that it would be alone, and rows of one prompt part by the draws.
+TEST(TokenDynamicsBatchTest, ParallelWorldsInOneBatch) {
+  const TokenDynamics dynamics = load("ar_4b_form");
+  const at::Tensor prompt = prompt_of("ar_4b_form", 7).narrow(0, 0, 1);
+  const at::Tensor other = (prompt + 1).remainder(256);
+  TokenState both = dynamics.begin(at::cat({prompt, other}), {});
+  const at::Tensor rows = dynamics.advance(both, 12, {.greedy = true});
+  for (int64_t row = 0; row < 2; ++row) {
+    TokenState alone = dynamics.begin(row ? other : prompt, {});
+    EXPECT_TRUE(dynamics.advance(alone, 12, {.greedy = true}).equal(rows.narrow(0, row, 1))) << row;
+  }
+  TokenState worlds = dynamics.begin(prompt.repeat({4, 1}), {});
+  const at::Tensor futures = dynamics.advance(worlds, 12, {.seed = 4});
+  for (int64_t row = 1; row < 4; ++row) EXPECT_FALSE(futures[row].equal(futures[0])) << row;
+}
+
+TEST(TokenDynamicsErrorTest, MoreTokensThanThereIsRoomForAreRefused) {
+  const TokenDynamics dynamics = load("ar_4b_form");
+  TokenState state = dynamics.begin(at::zeros({1, 60}, at::kLong), {});
+  EXPECT_THAT([&] { dynamics.advance(state, 5); }, ThrowsMessage<Error>(HasSubstr("at most 4 more of 64")));
+  EXPECT_THAT([&] { dynamics.begin(at::zeros({1, 65}, at::kLong), {}); }, ThrowsMessage<Error>(HasSubstr("of 64")));
+  EXPECT_THAT([&] { dynamics.begin(at::zeros({1, 0}, at::kLong), {}); }, ThrowsMessage<Error>(HasSubstr("prompt")));
+}
+
+TEST(TokenDynamicsErrorTest, CancellingStopsBetweenTokens) {
+  const TokenDynamics dynamics = load("ar_4b_form");
+  TokenState state = dynamics.begin(at::zeros({1, 4}, at::kLong), {});
+  WorkOptions work;
+  work.on_progress = [&](const Progress& progress) {
+    if (progress.done == 3) work.cancel.cancel();
+  };
+  EXPECT_THROW(dynamics.advance(state, 9, {}, work), Error);
+  EXPECT_EQ(state.tokens.size(1), 7);
+}
+
+}  // namespace
+}  // namespace orrery
