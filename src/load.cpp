@@ -162,9 +162,10 @@ ModelDescription describe_component(const fs::path& folder) {
 ModelDescription describe_file(const fs::path& file) {
   const std::string name = file.filename().string();
   // The weights of a diffusers folder, named directly: the config beside them is theirs.
-  if (name.starts_with("diffusion_pytorch_model") && fs::exists(file.parent_path() / "config.json")) {
+  if ((name.starts_with("diffusion_pytorch_model") || name == "model.safetensors") &&
+      fs::exists(file.parent_path() / "config.json")) {
     const Config config = Config::load(file.parent_path() / "config.json");
-    return {"file", "", file, {configured(role_of(class_of(config)), config, file)}};
+    if (!class_of(config).empty()) return {"file", "", file, {configured(role_of(class_of(config)), config, file)}};
   }
   return {"file", "", file, {recognised(file)}};
 }

@@ -21,10 +21,18 @@ struct Change {
   std::string down, up;  // a product, or
   std::string diff;      // a whole difference
   double scale = 1;
+  std::string magnitude;  // DoRA: the length of each row afterwards
 
   at::Tensor operator()() const {
     if (!diff.empty()) return source->read(diff).to(at::kFloat);
     return at::mm(source->read(up).to(at::kFloat).flatten(1), source->read(down).to(at::kFloat).flatten(1));
+  }
+  void apply(at::Tensor& weight) const {
+    weight.add_((*this)().view_as(weight), scale);
+    if (magnitude.empty()) return;
+    at::Tensor rows = weight.view({weight.size(0), -1});
+    const at::Tensor lengths = at::linalg_vector_norm(rows, 2, at::IntArrayRef{1}, /*keepdim=*/true);
+    rows.mul_(source->read(magnitude).to(at::kFloat).view({-1, 1}) / lengths);
   }
 };
 
@@ -47,7 +55,7 @@ class MergedSource final : public TensorSource {
     const auto found = changes_.find(name);
     if (found == changes_.end()) return stored;
     at::Tensor sum = stored.to(at::kFloat, /*non_blocking=*/false, /*copy=*/true);
-    for (const Change& change : found->second) sum.add_(change().view_as(sum), change.scale);
+    for (const Change& change : found->second) change.apply(sum);
     return sum.to(infos_.at(name).dtype);
   }
 
@@ -70,7 +78,8 @@ class WithoutAdapters final : public TensorSource {
     }
   }
   static bool is_adapter(const std::string& name) {
-    return name.find(".lora_A.") != std::string::npos || name.find(".lora_B.") != std::string::npos;
+    return name.find(".lora_A.") != std::string::npos || name.find(".lora_B.") != std::string::npos ||
+           name.find(".lora_magnitude_vector") != std::string::npos;
   }
   static constexpr std::string_view kBaseLayer = ".base_layer";
 
@@ -171,7 +180,8 @@ class Merger {
       ++known;
       if (!entry.down.empty()) {
         check(lora, entry.down, lora.source->infos().at(entry.up).shape, lora.source->infos().at(entry.down).shape, weight);
-        changes_[weight].push_back({lora.source, entry.down, entry.up, "", scale * lora.scale_of(entry)});
+        if (!entry.magnitude.empty()) check_magnitude(lora, entry.magnitude, weight);
+        changes_[weight].push_back({lora.source, entry.down, entry.up, "", scale * lora.scale_of(entry), entry.magnitude});
       }
       if (!entry.diff.empty()) add_difference(lora, entry.diff, weight, scale);
       if (!entry.bias.empty())
@@ -195,7 +205,19 @@ class Merger {
   void add_difference(const LoraContents& lora, const std::string& key, const std::string& stored, double scale) {
     const auto &shape = lora.source->infos().at(key).shape, &wanted = base_.infos().at(stored).shape;
     if (shape != wanted) misfit(lora, key, shape_text(wanted), shape_text(shape), stored);
-    changes_[stored].push_back({lora.source, "", "", key, scale});
+    changes_[stored].push_back({lora.source, "", "", key, scale, ""});
+  }
+
+  void check_magnitude(const LoraContents& lora, const std::string& key, const std::string& stored) const {
+    const auto &shape = lora.source->infos().at(key).shape, &wanted = base_.infos().at(stored).shape;
+    int64_t count = 1;
+    for (const int64_t side : shape) count *= side;
+    if (count == wanted[0]) return;
+    throw Error(ErrorKind::kUnsupported, {.place = lora.source->place() + ": " + key,
+                                          .what = "is a DoRA magnitude of another axis than the output's",
+                                          .expected = std::to_string(wanted[0]) + " numbers",
+                                          .got = shape_text(shape),
+                                          .hint = "merge it with the tool that made it"});
   }
 
   // up [out, r, 1…] and down [r, in, …] against the weight [out, in, …].
@@ -225,6 +247,14 @@ class Merger {
   std::map<std::string, std::vector<Change>>& changes_;
 };
 
+// The DoRA lengths that stand beside an adapter; empty where there are none.
+std::string magnitude_of(const TensorSource& base, const std::string& module) {
+  for (const char* name :
+       {".lora_magnitude_vector.default.weight", ".lora_magnitude_vector.weight", ".lora_magnitude_vector"})
+    if (base.infos().contains(module + name)) return module + name;
+  return {};
+}
+
 }  // namespace
 
 std::shared_ptr<const TensorSource> fold_adapters(std::shared_ptr<const TensorSource> base) {
@@ -237,15 +267,16 @@ std::shared_ptr<const TensorSource> fold_adapters(std::shared_ptr<const TensorSo
     if (at == std::string::npos) continue;
     std::string up = name;
     up.replace(at, 8, ".lora_B.");
-    const std::string module = name.substr(0, at), layer = module + ".base_layer.weight";
+    const std::string module = name.substr(0, at), layer = module + ".base_layer.weight",
+                      magnitude = magnitude_of(*base, module);
     const auto &down = info.shape, &wanted = infos.contains(layer) ? infos.at(layer).shape : down;
     if (!infos.contains(layer) || !infos.contains(up) || down.size() != 2 || wanted.size() != 2 ||
         infos.at(up).shape.size() != 2 || infos.at(up).shape != std::vector<int64_t>{wanted[0], down[0]} ||
-        down[1] != wanted[1])
+        down[1] != wanted[1] || (!magnitude.empty() && infos.at(magnitude).shape != std::vector<int64_t>{wanted[0]}))
       throw Error(ErrorKind::kWeights, {.place = base->place() + ": " + name,
                                         .what = "is an adapter without the layer or the counterpart that it needs",
                                         .hint = "the file is incomplete; download it again"});
-    changes[module + ".weight"].push_back({base, name, up, "", 1});
+    changes[module + ".weight"].push_back({base, name, up, "", 1, magnitude});
   }
   auto network = std::make_shared<WithoutAdapters>(base);
   if (changes.empty()) return network;

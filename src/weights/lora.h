@@ -11,8 +11,8 @@
 namespace orrery::weights_detail {
 
 /// `base` with LoRA files merged into it: W + scale · (alpha / r) · B A, summed in float32 over all files when a tensor is
-/// read, in the dtype it is stored in (float8: bfloat16). A tensor that no file touches is read as before, a view of the
-/// map.
+/// read, in the dtype it is stored in (float8: bfloat16). DoRA's rows are then brought to their learned lengths. A tensor that
+/// no file touches is read as before, a view of the map.
 ///
 /// A file may name a layer as `base` does or as any of `layouts` (one tool's name → another's) does, with dots or
 /// underscores, and behind the prefixes that tools put in front. `component` is the part of the pipeline that `base` is:

@@ -38,11 +38,12 @@ Part part_of(const std::string& key, const std::string& place) {
       {std::regex(R"((.+)\.lora\.up\.weight)"), &LoraEntry::up},
       {std::regex(R"((.+)\.(?:lora_B(?:\.[^.]+)?\.bias|diff_b))"), &LoraEntry::bias},
       {std::regex(R"((.+)\.diff)"), &LoraEntry::diff},
+      {std::regex(R"((.+)\.(?:lora_magnitude_vector(?:\.[^.]+)?(?:\.weight)?|dora_scale))"), &LoraEntry::magnitude},
       {std::regex(R"((.+)\.alpha)"), &LoraEntry::alpha}};
   std::smatch match;
   for (const auto& [pattern, member] : kParts)
     if (std::regex_match(key, match, pattern)) return {member, match[1]};
-  for (const char* other : {"dora_scale", "lora_magnitude_vector", "hada_", "lokr_", "lora_mid", "oft_", "ia3_"})
+  for (const char* other : {"hada_", "lokr_", "lora_mid", "oft_", "ia3_"})
     if (key.find(other) != std::string::npos)
       refuse(ErrorKind::kUnsupported, place, key, "is a kind of adapter that cannot be merged",
              "merge it with the tool that made it, or use a plain LoRA");
@@ -101,6 +102,8 @@ LoraContents open_lora(const fs::path& path) {
     if (entry.down.empty() != entry.up.empty())
       refuse(ErrorKind::kWeights, place, entry.down.empty() ? entry.up : entry.down, "lacks its counterpart",
              "the file is incomplete; download it again");
+    if (!entry.magnitude.empty() && entry.down.empty())
+      refuse(ErrorKind::kWeights, place, entry.magnitude, "lacks its product", "the file is incomplete; download it again");
     if (!entry.down.empty()) {
       const auto &down = lora.source->infos().at(entry.down).shape, &up = lora.source->infos().at(entry.up).shape;
       if (down.size() < 2 || up.size() < 2 || down[0] != up[1] || down[0] < 1)

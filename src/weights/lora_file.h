@@ -16,6 +16,7 @@ struct LoraEntry {
   std::string down, up;    ///< [r, in, …] and [out, r, …]
   std::string diff, bias;  ///< a whole change of the weight; of the bias
   std::string alpha;       ///< one number: the product counts alpha / r
+  std::string magnitude;   ///< DoRA: [out], the length that each row has once the product is added
   std::string first;       ///< the first key of the entry, for messages
 };
 
@@ -36,7 +37,7 @@ struct LoraContents {
 };
 
 /// Reads names, shapes and settings. Throws Error(kWeights) naming a key that is no part of a LoRA or lacks its counterpart,
-/// Error(kUnsupported) naming one of a kind that cannot be merged (DoRA, LoHa, LoKr, LoCon's middle).
+/// Error(kUnsupported) naming one of a kind that cannot be merged (LoHa, LoKr, LoCon's middle).
 LoraContents open_lora(const std::filesystem::path& path);
 
 }  // namespace orrery::weights_detail

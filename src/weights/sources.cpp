@@ -5,6 +5,7 @@
 #include <array>
 #include <fstream>
 #include <nlohmann/json.hpp>
+#include <regex>
 #include <set>
 #include <sstream>
 
@@ -144,10 +145,41 @@ std::shared_ptr<const TensorSource> open_file(const fs::path& path) {
   return looks_like_torch(map->bytes()) ? open_torch(path) : open_safetensors(path);
 }
 
+std::shared_ptr<const TensorSource> open_unindexed_shards(const fs::path& folder) {
+  static const std::regex shard_name(R"((.+)-(\d{5})-of-(\d{5})\.(?:safetensors|bin))");
+  std::map<std::string, std::shared_ptr<const TensorSource>> shards;
+  std::set<std::string> wholes;  // what they are shards of, and how many there are
+  size_t total = 0;
+  for (const auto& item : fs::directory_iterator(folder)) {
+    const std::string name = item.path().filename().string();
+    if (name.ends_with(".index.json")) return nullptr;
+    std::smatch match;
+    if (!std::regex_match(name, match, shard_name)) continue;
+    wholes.insert(match[1].str() + match[3].str());
+    total = std::stoul(match[3]);
+    shards[name] = nullptr;
+  }
+  if (wholes.size() != 1) return nullptr;
+  if (shards.size() != total)
+    throw Error(ErrorKind::kWeights, {.place = folder.string(),
+                                      .what = "does not hold all shards",
+                                      .expected = std::to_string(total),
+                                      .got = std::to_string(shards.size()),
+                                      .hint = "download the others into the same folder"});
+  std::map<std::string, std::string> shard_of;
+  for (auto& [name, shard] : shards) {
+    shard = open_file(folder / name);
+    for (const auto& [tensor, info] : shard->infos())
+      if (!shard_of.emplace(tensor, name).second) bad_index(folder, "holds " + tensor + " in two shards");
+  }
+  return std::make_shared<ShardedSource>(folder, std::move(shards), std::move(shard_of));
+}
+
 std::shared_ptr<const TensorSource> open_place(const fs::path& path) {
   std::error_code ignored;
   const bool folder = fs::is_directory(path, ignored);
   auto source = folder ? open_halves(path) : nullptr;
+  if (!source && folder) source = open_unindexed_shards(path);
   return source ? source : fold_adapters(open_file(folder ? find_weights(path) : path));
 }
 

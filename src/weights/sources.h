@@ -18,6 +18,9 @@ std::shared_ptr<const TensorSource> open_safetensors(const std::filesystem::path
 std::shared_ptr<const TensorSource> open_torch(const std::filesystem::path& path);
 /// Shards behind a *.safetensors.index.json.
 std::shared_ptr<const TensorSource> open_sharded(const std::filesystem::path& index);
+/// Shards "…-00001-of-00003.safetensors" in a folder without an index; null where there are none or an index is there. Throws
+/// Error(kWeights) where one is missing or two hold the same tensor.
+std::shared_ptr<const TensorSource> open_unindexed_shards(const std::filesystem::path& folder);
 /// Any single file, told apart by its content.
 std::shared_ptr<const TensorSource> open_file(const std::filesystem::path& path);
 /// A file, or a component folder by its usual names.

@@ -87,7 +87,9 @@ def fused(files):
 
 def randomised(model, gen):
     for name, p in model.named_parameters():
-        if "lora_" in name:
+        if "magnitude" in name:
+            p.mul_(1 + 0.3 * torch.rand(p.shape, generator=gen))
+        elif "lora_" in name:
             p.copy_(torch.randn(p.shape, generator=gen) * (p.shape[-1] ** -0.5 if "lora_A" in name else 0.3))
 
 
@@ -135,14 +137,14 @@ def two_forms():
            "two files: the original names with changes of biases, and kohya's")
 
 
-def peft_form():
-    """A folder as peft saves it, with a rank-stabilised scale."""
-    name, gen = "lora_peft", torch.Generator().manual_seed(5)
-    model = get_peft_model(network(), LoraConfig(r=4, lora_alpha=3, use_rslora=True, target_modules=["to_q", "to_v", "proj_out"]))
+def peft_form(name, seed, **form):
+    """A folder as peft saves it, with a rank-stabilised scale or with DoRA's lengths."""
+    gen = torch.Generator().manual_seed(seed)
+    model = get_peft_model(network(), LoraConfig(r=4, lora_alpha=3, target_modules=["to_q", "to_v", "proj_out"], **form))
     randomised(model, gen)
     model.save_pretrained(folder(name) / "adapter")
     (HERE / name / "adapter" / "README.md").unlink(missing_ok=True)
-    finish(name, model.base_model.model(**inputs(), return_dict=False)[0], ["adapter:1"], "a peft folder, use_rslora")
+    finish(name, model.base_model.model(**inputs(), return_dict=False)[0], ["adapter:1"], f"a peft folder, {form}")
 
 
 def cosmos_original(root):
@@ -171,7 +173,8 @@ def main():
     diffusers_form()
     kohya_form()
     two_forms()
-    peft_form()
+    peft_form("lora_peft", 5, use_rslora=True)
+    peft_form("lora_dora", 7, use_dora=True)
     if args.predict2:
         cosmos_original(args.predict2)
 

@@ -121,8 +121,12 @@ TEST_F(LoraTest, ALoraOfAnotherModelIsSaidToBeOne) {
 
 TEST_F(LoraTest, HalvesAndOtherKindsAreRefusedByName) {
   EXPECT_THAT(refusal({{"layers.0.q.lora_down.weight", down_}}), HasSubstr("lacks its counterpart"));
-  EXPECT_THAT(refusal({{"layers.0.q.dora_scale", down_}}),
-              AllOf(HasSubstr("layers.0.q.dora_scale"), HasSubstr("cannot be merged")));
+  EXPECT_THAT(refusal({{"layers.0.q.hada_w1_a", down_}}),
+              AllOf(HasSubstr("layers.0.q.hada_w1_a"), HasSubstr("cannot be merged")));
+  EXPECT_THAT(refusal({{"layers.0.q.lora_down.weight", down_},
+                       {"layers.0.q.lora_up.weight", up_},
+                       {"layers.0.q.dora_scale", at::ones({1, 4})}}),
+              HasSubstr("another axis"));
   EXPECT_THAT(refusal({{"layers.0.q.weight", down_}}),
               AllOf(HasSubstr("layers.0.q.weight"), HasSubstr("no part of a LoRA")));
 }

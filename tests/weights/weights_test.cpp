@@ -35,6 +35,16 @@ Weights small() {
       {{"a.b.w", at::ones({2, 3}, at::kBFloat16)}, {"a.b.n", at::ones({4}, at::kLong)}, {"c", at::zeros({1})}}, "here");
 }
 
+TEST(WeightsTest, ShardsWithoutAnIndexAreOneCheckpoint) {
+  const TemporaryFolder folder;
+  save_safetensors(folder / "net-00001-of-00002.safetensors", {{"net.a", at::ones({2})}});
+  EXPECT_THAT(message_of([&] { Weights::open(folder.path()); }), HasSubstr("does not hold all shards"));
+  save_safetensors(folder / "net-00002-of-00002.safetensors", {{"net.b", at::zeros({3})}});
+  EXPECT_THAT(Weights::open(folder.path()).names(), ElementsAre("a", "b"));
+  save_safetensors(folder / "net-00002-of-00002.safetensors", {{"net.a", at::zeros({2})}});
+  EXPECT_THAT(message_of([&] { Weights::open(folder.path()); }), HasSubstr("in two shards"));
+}
+
 TEST(WeightsTest, ViewsReadUnderTheirPrefix) {
   const Weights weights = small();
   EXPECT_EQ(weights.sub("a").sub("b").get("w", {2, 3}).scalar_type(), at::kBFloat16);
