@@ -135,13 +135,15 @@ TEST(OriginalLayoutsTest, EveryWanReleaseIsReadAsItsConfigSays) {
   }
 }
 
-TEST(OriginalLayoutsTest, NetworksThatGrewOutOfThemAreNotMistakenForThem) {
+TEST(OriginalLayoutsTest, NetworksThatGrewOutOfThemAreToldApart) {
   TensorMap vace = wan(1536, 8960, 2, 16, 16, 0);
   vace["vace_blocks.0.before_proj.weight"] = shaped({1536, 1536});
   EXPECT_FALSE(describe_wan_transformer(Weights::from(vace, "vace")));
   TensorMap action = cosmos(false, 2048, 2, 17, 128, 0);
   action["action_embedder_B_D.fc1.weight"] = shaped({8192, 84});
-  EXPECT_FALSE(describe_cosmos_transformer(Weights::from(action, "action")));
+  const auto config = describe_cosmos_transformer(Weights::from(action, "action"));
+  ASSERT_TRUE(config);
+  EXPECT_EQ(config->get<int64_t>("action_features", 0), 84);
 }
 
 TEST(OriginalLayoutsTest, Float8WithScalesAndAnOddWidthAreSaidToBeSo) {
