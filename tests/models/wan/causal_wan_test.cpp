@@ -3,6 +3,9 @@
 
 #include "models/wan/causal_wan_model.h"
 #include "orrery/error.h"
+#include "orrery/load.h"
+#include "support/compare.h"
+#include "support/paths.h"
 
 namespace orrery::models {
 namespace {
@@ -67,6 +70,28 @@ TEST(ActionWindows, EachLatentFrameSeesTheFramesBeforeIt) {
   EXPECT_EQ(windows[0][2][5][0].item<float>(), 1);
   EXPECT_EQ(windows[0][2][11][0].item<float>(), 7);
   EXPECT_THROW(action_windows(frames, ActionModuleConfig(), 3, 1), Error);
+}
+
+// Two calls of one block each say what one call of two blocks says.
+TEST(CausalWanModelTest, BlocksInOneCallOrInTwo) {
+  const auto folder = testing::golden_folder() / "transformer_causal_wan";
+  const auto component = load_component((folder / "model").string(), "transformer");
+  const auto& model = dynamic_cast<const CausalWanModel&>(*component);
+  const TensorMap in = load_safetensors(folder / "in.safetensors");
+  const at::Tensor whole = component->call("forward", in, {}).at("sample");
+  const auto context = model.prepare(in.at("context"), {});
+  CausalWanMemory memory;
+  for (const int64_t first : {0, 3}) {
+    const at::Tensor x = in.at("x").narrow(2, first, 3), times = in.at("t").narrow(1, first, 3);
+    // A look that is not kept leaves no trace.
+    model.forward(x * 2, times, *context, {}, memory, /*keep=*/false);
+    const at::Tensor part = model.forward(x, times, *context, {}, memory, /*keep=*/true);
+    EXPECT_TRUE(testing::is_close(part, whole.narrow(2, first, 3), testing::kSameMath));
+  }
+  EXPECT_EQ(memory.frames, 6);
+  EXPECT_EQ(memory.keys.front().size(2), 4 * 6);  // a window of four frames of six tokens
+  EXPECT_THROW(model.prepare({}, at::zeros({1, 5, 16})), Error);
+  EXPECT_THROW(model.prepare(at::zeros({1, 9, 16}), {}), Error);
 }
 
 }  // namespace
