@@ -119,7 +119,8 @@ BpeTokenizer::BpeTokenizer(const std::filesystem::path& folder) : place_(folder.
     }
     if (fs::exists(folder / "tokenizer_config.json")) {
       const Json config = read_json(folder / "tokenizer_config.json");
-      for (const auto& [id, token] : config.value("added_tokens_decoder", Json::object()).items())
+      const Json added = config.value("added_tokens_decoder", Json::object());  // items() refers to it, so it has a name
+      for (const auto& [id, token] : added.items())
         added_tokens_.emplace_back(token.at("content").get<std::string>(), std::stoll(id));
       if (config.contains("pad_token")) {
         const Json& pad = config["pad_token"];
