@@ -28,6 +28,11 @@ class ContainerSink : public FrameSink {
       : path_(path), container_(container), options_(options), encoder_(find_encoder(path, container)),
         partial_(path, Partial::Kind::kFile) {}
 
+  // A muxer may hold a packet back, which only its trailer lets go; what that writes into the unfinished file is thrown away.
+  ~ContainerSink() override {
+    if (header_written_) av_write_trailer(output_.get());
+  }
+
   void write(const at::Tensor& picture) override {
     if (!codec_) open(picture);
     check(av_frame_make_writable(frame_.get()));
@@ -44,6 +49,7 @@ class ContainerSink : public FrameSink {
 
   void finish() override {
     encode(nullptr);
+    header_written_ = false;
     check(av_write_trailer(output_.get()));
     avio_flush(output_->pb);
     check(output_->pb->error);
@@ -105,6 +111,7 @@ class ContainerSink : public FrameSink {
     Dictionary muxer_options;
     if (std::strcmp(container_.format, "mp4") == 0) muxer_options.set("movflags", "+faststart");
     check(avformat_write_header(output, muxer_options.address()));
+    header_written_ = true;
 
     frame_ = new_frame();
     frame_->format = codec_->pix_fmt;
@@ -163,6 +170,7 @@ class ContainerSink : public FrameSink {
   std::optional<YuvConverter> yuv_;
   AVRational rate_{24, 1};
   int64_t index_ = 0;
+  bool header_written_ = false;
 };
 
 }  // namespace
