@@ -21,7 +21,7 @@ files=tests/weights/files
 cp "$files"/*.safetensors "$seeds/safetensors"
 cp "$files"/*.pt "$files"/*.jit "$seeds/torch"
 cp "$files"/array* "$seeds/numpy"
-find tests/golden -name config.json -size -8k | head -20 | while read -r file; do cp "$file" "$seeds/json/$(echo "$file" | tr / _)"; done
+find tests/golden -name config.json -size -8k | sort | sed -n 1,20p | while read -r file; do cp "$file" "$seeds/json/$(echo "$file" | tr / _)"; done
 hash=0123456789abcdef0123456789abcdef01234567
 printf '{"sha":"%s","siblings":[{"rfilename":"vae/a.safetensors","blobId":"%s","size":3,"lfs":{"sha256":"%s","size":3}}]}' \
   $hash $hash ${hash}${hash:0:24} >"$seeds/json/listing"
