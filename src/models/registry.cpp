@@ -82,8 +82,8 @@ const std::vector<Entry>& entries() {
 const std::vector<PipelineEntry>& pipeline_entries() {
   static const std::vector<PipelineEntry> table = {
       {"CausalInferencePipeline", build_causal_wan_recipe},
-      {"Cosmos2TextToImagePipeline", build_cosmos_predict2_recipe},
-      {"Cosmos2VideoToWorldPipeline", build_cosmos_predict2_recipe},
+      {"Cosmos2TextToImagePipeline", build_cosmos_predict2_recipe, cosmos_predict2_scheduler},
+      {"Cosmos2VideoToWorldPipeline", build_cosmos_predict2_recipe, cosmos_predict2_scheduler},
       {"Cosmos2_5_PredictBasePipeline", build_cosmos_predict25_recipe},
       {"Cosmos2_5_TransferPipeline", build_cosmos_transfer25_recipe},
       {"CosmosTextToWorldPipeline", build_cosmos_predict1_recipe},

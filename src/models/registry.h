@@ -32,6 +32,7 @@ struct Entry {
 struct PipelineEntry {
   const char* class_name;
   std::unique_ptr<DiffusionRecipe> (*build)(const DiffusionParts& parts);
+  Config (*scheduler)(const Config& stored) = nullptr;  ///< where the class itself decides some of the scheduler's numbers
 };
 
 /// One pipeline class that is an interactive world.

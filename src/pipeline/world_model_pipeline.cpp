@@ -84,7 +84,7 @@ WorldModelPipeline WorldModelPipeline::from_pretrained(const std::string& path, 
   for (const ComponentDescription& described : model.components) {
     const ComponentDescription component = max_memory > 0 ? pipeline::within(described, max_memory) : described;
     if (component.name == "scheduler") {
-      parts.scheduler = component.config;
+      parts.scheduler = entry.scheduler ? entry.scheduler(component.config) : component.config;
     } else if (component.name == "vae") {
       const std::shared_ptr<const Component> vae = load_component(component, as_stored);
       impl->autoencoder = std::dynamic_pointer_cast<const Autoencoder>(vae);

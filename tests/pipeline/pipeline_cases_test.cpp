@@ -5,6 +5,7 @@
 
 #include <algorithm>
 #include <filesystem>
+#include <fstream>
 #include <functional>
 
 #include "orrery/config.h"
@@ -121,6 +122,16 @@ TEST_F(PipelineTest, SameSeedGivesTheSameLatents) {
   EXPECT_TRUE(first.equal(second));
   options_.seed = 4;
   EXPECT_FALSE(first.equal(pipeline_.generate_latents(options_).latents));
+}
+
+TEST_F(PipelineTest, TheClassDecidesTheRangeOfSigmaWhateverTheFolderSays) {
+  const fs::path other = fs::path(::testing::TempDir()) / "predict2_bare_scheduler";
+  fs::remove_all(other);
+  fs::copy(folder_ / "model", other, fs::copy_options::recursive);
+  std::ofstream(other / "scheduler" / "scheduler_config.json")
+      << R"({"_class_name": "FlowMatchEulerDiscreteScheduler", "use_karras_sigmas": true, "sigma_max": null})";
+  const auto bare = WorldModelPipeline::from_pretrained(other.string());
+  EXPECT_TRUE(bare.generate_latents(options_).latents.equal(pipeline_.generate_latents(options_).latents));
 }
 
 TEST_F(PipelineTest, AFrameCountThatDoesNotFitNamesTheNearest) {

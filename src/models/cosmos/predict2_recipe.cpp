@@ -83,6 +83,13 @@ class Predict2Recipe final : public CosmosRecipe {
 
 }  // namespace
 
+Config cosmos_predict2_scheduler(const Config& stored) {
+  return stored.with("sigma_max", 80.0)
+      .with("sigma_min", 0.002)
+      .with("sigma_data", 1.0)
+      .with("final_sigmas_type", std::string("sigma_min"));
+}
+
 std::unique_ptr<DiffusionRecipe> build_cosmos_predict2_recipe(const DiffusionParts& parts) {
   return std::make_unique<Predict2Recipe>(parts);
 }
