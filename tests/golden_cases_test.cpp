@@ -11,6 +11,7 @@
 #include "orrery/load.h"
 #include "orrery/weights.h"
 #include "support/compare.h"
+#include "support/far_device.h"
 #include "support/paths.h"
 
 namespace orrery {
@@ -87,6 +88,21 @@ TEST_P(GoldenCaseTest, StreamedEqualsWhole) {
     for (const auto& [name, expected] : whole)
       EXPECT_TRUE(testing::is_close(streamed.at(name), expected, testing::kSameMath))
           << name << ", " << frames << " at a time";
+  }
+}
+
+TEST_P(GoldenCaseTest, EqualsItsReferenceOnAnotherDevice) {
+  Case golden(GetParam());
+  if (golden.component == "tokenizer") GTEST_SKIP() << "text is tokenized by the processor";
+  golden.load.device = testing::far_device();
+  const auto component = load_component(golden.model.string(), golden.component, golden.load);
+  TensorMap inputs;
+  for (const auto& [name, tensor] : golden.inputs) inputs[name] = tensor.to(golden.load.device);
+  const TensorMap outputs = component->call(golden.function, inputs, golden.options);
+  for (const auto& [name, expected] : golden.expected) {
+    ASSERT_TRUE(outputs.contains(name)) << name;
+    EXPECT_EQ(outputs.at(name).device(), golden.load.device) << name;
+    EXPECT_TRUE(testing::is_close(outputs.at(name).cpu(), expected, golden.tolerance)) << name;
   }
 }
 

@@ -6,6 +6,10 @@
 
 namespace orrery::layers {
 
+Rotary Rotary::to(c10::Device device) const {
+  return {cos.to(device), sin.to(device)};
+}
+
 at::Tensor rotate(const at::Tensor& heads, const Rotary& rotary, RotaryPairs pairs) {
   const bool plain = heads.is_cpu() && heads.scalar_type() == at::kFloat && heads.dim() == 4 && heads.is_contiguous() &&
                      rotary.cos.scalar_type() == at::kFloat &&

@@ -6,14 +6,17 @@ namespace orrery::layers {
 
 /// Which two channels of a head turn together.
 enum class RotaryPairs {
-  kHalves,    ///< i and i + D/2 (rotate-half: Cosmos, Qwen, Llama as Hugging Face keeps it)
-  kNeighbours ///< 2i and 2i + 1 (Wan, original Llama)
+  kHalves,     ///< i and i + D/2 (rotate-half: Cosmos, Qwen, Llama as Hugging Face keeps it)
+  kNeighbours  ///< 2i and 2i + 1 (Wan, original Llama)
 };
 
 /// Angles of one sequence, as cosines and sines. Shape [N, D/2] each, float32.
 struct Rotary {
   at::Tensor cos;
   at::Tensor sin;
+
+  /// Tables are computed by the processor, in the reference's precision, and used where the weights are.
+  Rotary to(c10::Device device) const;
 };
 
 /// Turns heads [B,N,heads,D] by the angles of their tokens.

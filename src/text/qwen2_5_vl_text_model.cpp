@@ -62,9 +62,9 @@ std::vector<at::Tensor> Qwen2_5_VLTextModel::forward(const at::Tensor& input_ids
   const int64_t length = input_ids.size(1);
   const at::Tensor exponent = at::arange(0, head_dim_, 2, at::kFloat) / static_cast<double>(head_dim_);
   const at::Tensor angles = at::outer(at::arange(length, at::kFloat), at::pow(rope_theta_, exponent).reciprocal());
-  const layers::Rotary rotary{angles.cos(), angles.sin()};
+  const layers::Rotary rotary = layers::Rotary{angles.cos(), angles.sin()}.to(input_ids.device());
   // Token i looks at tokens 0…i that are no padding; padding rows look at what stands before them. bool [B,1,L,L]
-  at::Tensor mask = at::ones({length, length}, at::kBool).tril().view({1, 1, length, length});
+  at::Tensor mask = at::ones({length, length}, input_ids.options().dtype(at::kBool)).tril().view({1, 1, length, length});
   if (attention_mask.defined()) mask = mask & attention_mask.ne(0).view({input_ids.size(0), 1, 1, length});
 
   std::vector<at::Tensor> states;

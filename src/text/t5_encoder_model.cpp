@@ -88,7 +88,7 @@ T5EncoderModel::T5EncoderModel(const Config& config, const Weights& weights)
 
 at::Tensor T5EncoderModel::position_bias(const at::Tensor& table, int64_t queries, int64_t keys) const {
   const at::Tensor relative = at::arange(keys, at::kLong).unsqueeze(0) - at::arange(queries, at::kLong).unsqueeze(1);
-  const at::Tensor buckets = bucket_of(relative, num_buckets_, max_distance_);
+  const at::Tensor buckets = bucket_of(relative, num_buckets_, max_distance_).to(table.device());
   return at::embedding(table, buckets).permute({2, 0, 1}).unsqueeze(0).contiguous();  // [1,heads,queries,keys]
 }
 

@@ -46,7 +46,7 @@ CosmosTimeEmbedding CosmosActionEmbedding::operator()(const at::Tensor& actions,
   CosmosTimeEmbedding added{embedder_B_3D(rows), embedder_B_D(rows)};
   if (per_latent_frame_ == 0) return added;
   // The first latent frame has no action before it; frames that are given are not steered.
-  at::Tensor steered = at::ones({1, latent_frames, 1}, at::kFloat);
+  at::Tensor steered = at::ones({1, latent_frames, 1}, added.temb.options());
   steered.select(1, 0).fill_(0);
   if (condition_mask.defined())
     steered = steered * (1 - condition_mask.select(1, 0).select(-1, 0).select(-1, 0)).unsqueeze(-1);

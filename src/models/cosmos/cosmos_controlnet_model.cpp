@@ -64,7 +64,8 @@ CosmosControlNetModel::CosmosControlNetModel(const Config& config, const Weights
 CosmosControlNetModel::Context CosmosControlNetModel::prepare(const Inputs& inputs) const {
   Context context;
   const TokenGrid grid = patch_embed.grid(inputs.controls.sizes());
-  context.rotary = cosmos_rotary(grid_config_, block_config_.attention_head_dim, grid, inputs.fps);
+  context.rotary =
+      cosmos_rotary(grid_config_, block_config_.attention_head_dim, grid, inputs.fps).to(inputs.controls.device());
   if (learnable_pos_embed) context.positions = (*learnable_pos_embed)(grid);
   if (inputs.text_mask.defined()) context.text_mask = inputs.text_mask.to(at::kBool).unsqueeze(1).unsqueeze(1);
   const at::Tensor text = crossattn_proj.defined() ? crossattn_proj(inputs.text) : inputs.text;
@@ -78,10 +79,10 @@ CosmosControlNetModel::Context CosmosControlNetModel::prepare(const Inputs& inpu
 void CosmosControlNetModel::renew(Context& context, const Inputs& inputs) const {
   const at::Tensor& controls = inputs.controls;
   const auto like_first = [&] { return at::zeros_like(controls.narrow(1, 0, 1)); };
-  const at::Tensor padding = cosmos_padding_channel(inputs.padding_mask.defined()
-                                                        ? inputs.padding_mask
-                                                        : at::zeros({1, 1, controls.size(3), controls.size(4)}, at::kFloat),
-                                                    controls.sizes());
+  const at::Tensor padding = cosmos_padding_channel(
+      inputs.padding_mask.defined() ? inputs.padding_mask
+                                    : at::zeros({1, 1, controls.size(3), controls.size(4)}, controls.options()),
+      controls.sizes());
 
   // Controls are filled with zero channels up to what the network takes, then come the two masks. [B,in_channels,t,h,w]
   std::vector<at::Tensor> control_input = {controls};

@@ -62,7 +62,9 @@ TensorMap by_this_name(TensorMap inputs) {
   return inputs;
 }
 
-at::Tensor as_float(const at::Tensor& tensor) { return tensor.defined() ? tensor.to(at::kFloat) : tensor; }
+at::Tensor as_float(const at::Tensor& tensor) {
+  return tensor.defined() ? tensor.to(at::kFloat) : tensor;
+}
 
 }  // namespace
 
@@ -103,6 +105,7 @@ at::Tensor CosmosContextProjection::operator()(const at::Tensor& context) const 
 
 CosmosTransformer3DModel::CosmosTransformer3DModel(const Config& config, const Weights& weights)
     : config_(config),
+      device_(weights.device()),
       stream_(config),
       patch_embed(weights.sub("patch_embed"), config_.in_channels + (config_.concat_padding_mask ? 1 : 0),
                   config_.block.width(), config_.grid.patch_size),
@@ -118,8 +121,8 @@ CosmosTransformer3DModel::CosmosTransformer3DModel(const Config& config, const W
     crossattn_proj = CosmosContextProjection(weights.sub("crossattn_proj"), config_.crossattn_proj_in_channels,
                                              config_.encoder_hidden_states_channels);
   if (config_.img_context_dim_in > 0)
-    img_context_proj = CosmosContextProjection(weights.sub("img_context_proj"), config_.img_context_dim_in,
-                                               config_.img_context_dim_out);
+    img_context_proj =
+        CosmosContextProjection(weights.sub("img_context_proj"), config_.img_context_dim_in, config_.img_context_dim_out);
   if (config_.action_features > 0)
     action_embedder =
         CosmosActionEmbedding(weights, config_.action_features, config_.block.width(), config_.actions_per_latent_frame);
@@ -129,14 +132,15 @@ std::unique_ptr<CosmosContext> CosmosTransformer3DModel::make_context(const Cont
                                                                       at::IntArrayRef shape) const {
   auto context = std::make_unique<CosmosContext>();
   const TokenGrid grid = patch_embed.grid(shape);
-  context->rotary = cosmos_rotary(config_.grid, config_.block.attention_head_dim, grid, inputs.fps);
+  context->rotary = cosmos_rotary(config_.grid, config_.block.attention_head_dim, grid, inputs.fps).to(device_);
   if (learnable_pos_embed) context->extra_pos_emb = (*learnable_pos_embed)(grid);
   if (inputs.text_mask.defined()) context->text_mask = inputs.text_mask.to(at::kBool).unsqueeze(1).unsqueeze(1);
 
   context->extra_channels = extra_channels(inputs.condition_mask, inputs.padding_mask, shape);
   if (inputs.actions.defined() != action_embedder.defined())
-    throw Error(ErrorKind::kArgument, {.place = class_name() + ": actions",
-                                       .what = action_embedder.defined() ? "are needed and lack" : "cannot be used by this network"});
+    throw Error(ErrorKind::kArgument,
+                {.place = class_name() + ": actions",
+                 .what = action_embedder.defined() ? "are needed and lack" : "cannot be used by this network"});
   if (inputs.actions.defined()) context->actions = action_embedder(inputs.actions, grid.t, inputs.condition_mask);
 
   const at::Tensor text = crossattn_proj.defined() ? crossattn_proj(inputs.text) : inputs.text;
@@ -156,7 +160,8 @@ at::Tensor CosmosTransformer3DModel::extra_channels(const at::Tensor& condition_
   if (condition_mask.defined()) channels.push_back(condition_mask);
   if (config_.concat_padding_mask)
     channels.push_back(cosmos_padding_channel(
-        padding_mask.defined() ? padding_mask : at::zeros({1, 1, shape[3], shape[4]}, at::kFloat), shape));
+        padding_mask.defined() ? padding_mask : at::zeros({1, 1, shape[3], shape[4]}, at::device(device_).dtype(at::kFloat)),
+        shape));
   return channels.empty() ? at::Tensor() : at::cat(channels, 1);
 }
 
@@ -215,7 +220,7 @@ at::Tensor CosmosTransformer3DModel::denoise(const at::Tensor& latents, const at
                                        .hint = "a video2world model needs a condition mask, a text2world model takes none"});
   const TokenGrid grid = patch_embed.grid(latents.sizes());
 
-  at::Tensor hidden_states = patch_embed(input);          // [B,N,D]
+  at::Tensor hidden_states = patch_embed(input);                        // [B,N,D]
   const CosmosTimeEmbedding time = time_embed(times, context.actions);  // [B,K,·]
   for (size_t i = 0; i < transformer_blocks.size(); ++i) {
     hidden_states = transformer_blocks[i].forward(hidden_states, context.cross_keys[i], time, context.rotary,
@@ -268,8 +273,9 @@ at::Tensor cosmos_times(const at::Tensor& timestep) {
   if (times.dim() == 5) return times.flatten(1);
   std::ostringstream got;
   got << timestep.sizes();
-  throw Error(ErrorKind::kArgument,
-              {.place = "timestep", .what = "has the wrong rank", .expected = "[B], [B,T] or [B,1,T,1,1]", .got = got.str()});
+  throw Error(
+      ErrorKind::kArgument,
+      {.place = "timestep", .what = "has the wrong rank", .expected = "[B], [B,T] or [B,1,T,1,1]", .got = got.str()});
 }
 
 }  // namespace orrery::models

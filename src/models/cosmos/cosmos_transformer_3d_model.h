@@ -51,9 +51,9 @@ class CosmosContextProjection {
 struct CosmosContext final : Denoiser::Context {
   std::vector<CosmosCrossKeys> cross_keys;  // one for each block
   layers::Rotary rotary;
-  at::Tensor extra_pos_emb;                 // [1,N,D], or undefined
-  at::Tensor text_mask;                     // bool [B,1,1,L], or undefined
-  at::Tensor extra_channels;                // [B,1 or 2,t,h,w] put behind the latents: condition mask, padding mask
+  at::Tensor extra_pos_emb;                   // [1,N,D], or undefined
+  at::Tensor text_mask;                       // bool [B,1,1,L], or undefined
+  at::Tensor extra_channels;                  // [B,1 or 2,t,h,w] put behind the latents: condition mask, padding mask
   CosmosTimeEmbedding actions;                // added to the embedding of the noise time, or undefined
   std::vector<at::Tensor> control_residuals;  // [B,N,D] each, added after every n-th block; empty: none
 };
@@ -84,6 +84,7 @@ class CosmosTransformer3DModel final : public Denoiser, public TellsWorkBytes {
   at::Tensor denoise(const at::Tensor& latents, const at::Tensor& times, const CosmosContext& context) const;
 
   CosmosTransformerConfig config_;
+  c10::Device device_;
   layers::BlockStream stream_;
   CosmosPatchEmbed patch_embed;
   std::optional<CosmosLearnablePositionalEmbed> learnable_pos_embed;

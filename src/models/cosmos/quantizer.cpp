@@ -9,19 +9,19 @@
 
 namespace orrery::models {
 
-FSQuantizer::FSQuantizer(std::vector<int64_t> levels) : levels_(std::move(levels)) {
+FSQuantizer::FSQuantizer(std::vector<int64_t> levels, c10::Device device) : levels_(std::move(levels)) {
   std::vector<int64_t> basis;
   for (const int64_t level : levels_) {
     basis.push_back(vocabulary_);
     vocabulary_ *= level;
   }
-  level_ = at::tensor(levels_, at::kLong);
-  basis_ = at::tensor(basis, at::kLong);
+  level_ = at::tensor(levels_, at::kLong).to(device);
+  basis_ = at::tensor(basis, at::kLong).to(device);
   half_width_ = level_.div(2, "floor");
   // As the reference computes them, in float32: the widened range keeps the outermost levels reachable, and even counts are
   // shifted by half a level so that they have a code at zero.
   half_range_ = (level_ - 1) * (1 + 1e-3) / 2;
-  offset_ = at::where(level_.remainder(2) == 0, 0.5, 0.0).to(at::kFloat);
+  offset_ = level_.remainder(2).eq(0).to(at::kFloat) * 0.5;
   shift_ = (offset_ / half_range_).atanh();
 }
 

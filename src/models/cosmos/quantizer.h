@@ -11,7 +11,7 @@ namespace orrery::models {
 /// Source: arXiv 2309.15505; nvidia-cosmos/cosmos-predict1@4ed35faa cosmos_predict1/tokenizer/modules/quantizers.py.
 class FSQuantizer {
  public:
-  explicit FSQuantizer(std::vector<int64_t> levels);
+  explicit FSQuantizer(std::vector<int64_t> levels, c10::Device device = at::kCPU);
 
   int64_t vocabulary() const { return vocabulary_; }
   /// Float [...,D] → the nearest codes, in [-1,1].

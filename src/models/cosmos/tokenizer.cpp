@@ -83,7 +83,7 @@ CosmosAutoencoder::CosmosAutoencoder(const Config& config, const Weights& weight
   spec_.causal = !plan_.image();
   spec_.image = plan_.image();
   spec_.window_frames = plan_.window_frames;
-  if (plan_.discrete()) spec_.vocabulary = quantizer_.emplace(plan_.fsq).vocabulary();
+  if (plan_.discrete()) spec_.vocabulary = quantizer_.emplace(plan_.fsq, device_).vocabulary();
 
   const bool image = plan_.image();
   const bool encoder = weights.has_prefix("encoder"), decoder = weights.has_prefix("decoder");

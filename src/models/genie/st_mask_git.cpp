@@ -91,7 +91,7 @@ at::Tensor GenieAttention::operator()(const at::Tensor& x, const GenieTimes* tim
     }
     if (grown) *grown = {k, v};
     const int64_t past = k.size(2) - q.size(2);
-    if (q.size(2) > 1) mask = at::ones({q.size(2), k.size(2)}, at::kBool).tril(past);
+    if (q.size(2) > 1) mask = at::ones({q.size(2), k.size(2)}, q.options().dtype(at::kBool)).tril(past);
   }
   const auto seen = at::scaled_dot_product_attention(q, k, v, mask, 0.0, false, scale_);
   return proj_(seen.transpose(1, 2).flatten(2));

@@ -145,7 +145,7 @@ at::Tensor VQModel::decode_chunk(const at::Tensor& latent, CodecCache& cache, bo
 
 at::Tensor VQModel::codes_of(const at::Tensor& indices) const {
   const int64_t bits = spec_.latent_channels;
-  const auto places = at::pow(2, at::arange(bits - 1, -1, -1, at::kLong)).view({bits, 1, 1, 1});
+  const auto places = at::pow(2, at::arange(bits - 1, -1, -1, indices.options().dtype(at::kLong))).view({bits, 1, 1, 1});
   const auto rows = indices.to(at::kLong).unsqueeze(1).div(places, "floor").remainder(2);  // [B,bits,t,h,w]
   return rows.to(at::kFloat).mul_(2).sub_(1);
 }

@@ -20,7 +20,7 @@ constexpr double kTopFrequency = 128;  // of the picture's rotary angles: max_fr
 at::Tensor frequencies(const Weights& weights, const std::string& kind, int64_t count, const at::Tensor& computed) {
   at::Tensor stored = weights.find(kind + "_rotary_emb.freqs", {count});
   if (!stored.defined()) stored = weights.find("blocks.0." + kind.substr(0, 1) + "_attn.rotary_emb.freqs", {count});
-  return stored.defined() ? stored.to(at::kFloat) : computed;
+  return stored.defined() ? stored.to(at::kFloat) : computed.to(weights.device());
 }
 
 }  // namespace
@@ -71,7 +71,7 @@ at::Tensor DiT::forward(const at::Tensor& x, const at::Tensor& times, const at::
   const int64_t rows = patches.size(2), columns = patches.size(3), places = rows * columns;
   const layers::Rotary in_frame = picture_rotary(spatial_freqs, rows, columns, width_ / heads_ / 2);
   const int64_t first = past.empty() ? 0 : past.front().size(2);
-  const at::Tensor angles = at::outer(at::arange(first, first + frames, at::kFloat), temporal_freqs);
+  const at::Tensor angles = at::outer(at::arange(first, first + frames, temporal_freqs.options()), temporal_freqs);
   const layers::Rotary over_time{angles.cos(), angles.sin()};
 
   at::Tensor condition =

@@ -32,12 +32,12 @@ at::Tensor RotaryAttention::causal(const at::Tensor& tokens, const layers::Rotar
   if (seen) *seen = keys_values;
   const int64_t count = tokens.size(1), before = keys_values.size(2) - count;
   at::Tensor mask;
-  if (count > 1 && before > 0) mask = at::ones({count, before + count}, at::kBool).tril(before);
+  if (count > 1 && before > 0) mask = at::ones({count, before + count}, tokens.options().dtype(at::kBool)).tril(before);
   return out(layers::attention(heads.query, keys_values[0], keys_values[1], mask, /*causal=*/count > 1 && before == 0));
 }
 
 layers::Rotary picture_rotary(const at::Tensor& frequencies, int64_t height, int64_t width, int64_t pairs) {
-  const auto axis = [&](int64_t count) { return at::outer(at::linspace(-1, 1, count, at::kFloat), frequencies); };
+  const auto axis = [&](int64_t count) { return at::outer(at::linspace(-1, 1, count, frequencies.options()), frequencies); };
   const int64_t count = frequencies.size(0);
   at::Tensor angles = at::cat({axis(height).view({height, 1, count}).expand({height, width, count}),
                                axis(width).view({1, width, count}).expand({height, width, count})},

@@ -63,7 +63,7 @@ at::Tensor OasisAutoencoderKL::run(const std::vector<Block>& blocks, const Norm&
                                    int64_t width, int64_t head_dim) {
   // Half of each head turns; the frequencies reach as high as the picture has tokens.
   const double top = static_cast<double>(height * width) / 2;
-  const at::Tensor frequencies = at::linspace(1.0, top, head_dim / 8, at::kFloat) * std::numbers::pi;
+  const at::Tensor frequencies = at::linspace(1.0, top, head_dim / 8, tokens.options().dtype(at::kFloat)) * std::numbers::pi;
   const layers::Rotary rotary = picture_rotary(frequencies, height, width, head_dim / 2);
   for (const Block& block : blocks) {
     tokens =

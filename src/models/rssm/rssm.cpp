@@ -65,7 +65,8 @@ at::Tensor RssmWorldModel::Mlp::operator()(const at::Tensor& x) const {
 }
 
 RssmWorldModel::Belief RssmWorldModel::nothing(int64_t batch) const {
-  return {at::zeros({batch, hidden_dim_}, at::kFloat), at::zeros({batch, latent_dim_}, at::kFloat)};
+  return {at::zeros({batch, hidden_dim_}, gru_weight_ih.options()),
+          at::zeros({batch, latent_dim_}, gru_weight_ih.options())};
 }
 
 RssmWorldModel::Belief RssmWorldModel::advance(const Belief& belief, const at::Tensor& action,
@@ -97,7 +98,7 @@ TensorMap RssmWorldModel::call(const std::string& function, const TensorMap& inp
                                        .expected = "obs [B,T," + std::to_string(obs_dim_) +
                                                    "] and actions [B,T-1+K] of 0 … " + std::to_string(action_dim_ - 1)});
   const at::Tensor rows = at::one_hot(actions, action_dim_).to(at::kFloat);
-  Belief belief = advance(nothing(obs.size(0)), at::zeros({obs.size(0), action_dim_}, at::kFloat), obs.select(1, 0));
+  Belief belief = advance(nothing(obs.size(0)), at::zeros({obs.size(0), action_dim_}, obs.options()), obs.select(1, 0));
   std::vector<at::Tensor> observations, rewards, done;
   for (int64_t t = 0; t < actions.size(1); ++t) {
     const bool seen = t + 1 < obs.size(1);

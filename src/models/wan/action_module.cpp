@@ -101,7 +101,7 @@ at::Tensor ActionModule::mouse(const at::Tensor& hidden_states, const at::Tensor
   inner = layers::layer_norm(inner, kMlpNormEps, mouse_norm_weight, mouse_norm_bias);
 
   const auto qkv = t_qkv(inner).view({batch * places, frames, 3, config_.heads_num, -1}).unbind(2);
-  const layers::Rotary angles = rotary(first_frame, frames, qkv[0].size(-1));
+  const layers::Rotary angles = rotary(first_frame, frames, qkv[0].size(-1)).to(qkv[0].device());
   const at::Tensor query = rotate(layers::rms_norm(qkv[0], {}, kQkNormEps), angles, layers::RotaryPairs::kNeighbours);
   const at::Tensor key = rotate(layers::rms_norm(qkv[1], {}, kQkNormEps), angles, layers::RotaryPairs::kNeighbours);
   own = at::stack({key, qkv[2]});
@@ -115,7 +115,7 @@ at::Tensor ActionModule::keyboard(const at::Tensor& hidden_states, const at::Ten
   const at::Tensor presses =
       keyboard_embed_out(at::silu(keyboard_embed_in(actions))).flatten(2);  // [B,t,window·hidden_size]
   const auto kv = keyboard_attn_kv(presses).view({batch, frames, 2, config_.heads_num, -1}).unbind(2);
-  const layers::Rotary angles = rotary(first_frame, frames, kv[0].size(-1));
+  const layers::Rotary angles = rotary(first_frame, frames, kv[0].size(-1)).to(kv[0].device());
   own = at::stack({rotate(layers::rms_norm(kv[0], {}, kQkNormEps), angles, layers::RotaryPairs::kNeighbours), kv[1]});
 
   at::Tensor query = mouse_attn_q(hidden_states).view({batch, frames, places, config_.heads_num, -1});

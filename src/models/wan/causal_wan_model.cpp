@@ -198,7 +198,7 @@ at::Tensor action_windows(const at::Tensor& actions, const ActionModuleConfig& c
   std::vector<int64_t> frames;  // latent frame j is told of pixel frames stride·j − window … stride·j − 1
   for (int64_t j = first; j < first + count; ++j)
     for (int64_t k = stride * j - config.window(); k < stride * j; ++k) frames.push_back(std::max<int64_t>(k, 0));
-  return actions.index_select(1, at::tensor(frames, at::kLong)).unflatten(1, {count, config.window()});
+  return actions.index_select(1, at::tensor(frames, at::kLong).to(actions.device())).unflatten(1, {count, config.window()});
 }
 
 std::unique_ptr<Component> build_causal_wan_model(const Config& config, const Weights& weights) {

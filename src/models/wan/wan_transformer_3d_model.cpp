@@ -83,7 +83,7 @@ WanTransformer3DModel::WanTransformer3DModel(const Config& config, const Weights
 std::unique_ptr<WanContext> WanTransformer3DModel::make_context(const at::Tensor& text, const at::Tensor& image,
                                                                 at::IntArrayRef shape) const {
   auto context = std::make_unique<WanContext>();
-  context->rotary = rotary_of(config_.attention_head_dim, token_grid(config_, shape));
+  context->rotary = rotary_of(config_.attention_head_dim, token_grid(config_, shape)).to(patch_embedding_weight.device());
   at::Tensor tokens = text.defined() ? condition_embedder.text(text) : condition_embedder.image(image);
   at::Tensor picture;
   if (image.defined() && text.defined()) {
@@ -176,7 +176,8 @@ at::Tensor WanTransformer3DModel::denoise(const at::Tensor& latents, const at::T
   const at::Tensor temb = condition_embedder.time(times);                                               // [B,K,D]
   const at::Tensor timestep_proj = condition_embedder.modulation(temb);                                 // [B,K,6,D]
   if (memory) memory->own.assign(blocks.size(), {});
-  const layers::Rotary rotary = memory ? rotary_of(config_.attention_head_dim, grid, memory->first_frame) : context.rotary;
+  const layers::Rotary rotary =
+      memory ? rotary_of(config_.attention_head_dim, grid, memory->first_frame).to(hidden_states.device()) : context.rotary;
   for (size_t i = 0; i < blocks.size(); ++i) {
     hidden_states = blocks[i].forward(hidden_states, context.cross_keys[i], timestep_proj, rotary, memory, i);
     stream_.release();

@@ -1,0 +1,188 @@
+#include "support/far_device.h"
+
+#include <ATen/ATen.h>
+#include <ATen/EmptyTensor.h>
+#include <ATen/native/CPUFallback.h>
+#include <ATen/ops/_reshape_alias_native.h>
+#include <ATen/ops/as_strided_native.h>
+#include <ATen/ops/view_native.h>
+#include <c10/core/impl/DeviceGuardImplInterface.h>
+#include <sys/mman.h>
+#include <torch/library.h>
+#include <unistd.h>
+
+#include <map>
+#include <mutex>
+#include <new>
+#include <utility>
+
+namespace orrery::testing {
+namespace {
+
+constexpr c10::DeviceType kFar = c10::DeviceType::PrivateUse1;
+
+// Pages mapped twice: "far", which nobody may read or write, and "near", through which the device itself works.
+struct Block {
+  char* far;
+  char* near;
+  size_t bytes;
+};
+
+class FarMemory final : public c10::Allocator {
+ public:
+  c10::DataPtr allocate(size_t bytes) override {
+    if (bytes == 0) return {nullptr, c10::Device(kFar, 0)};
+    const int file = memfd_create("far", MFD_CLOEXEC);
+    if (file < 0 || ftruncate(file, static_cast<off_t>(bytes)) != 0) throw std::bad_alloc();
+    void* near = mmap(nullptr, bytes, PROT_READ | PROT_WRITE, MAP_SHARED, file, 0);
+    void* far = mmap(nullptr, bytes, PROT_NONE, MAP_SHARED, file, 0);
+    close(file);
+    if (near == MAP_FAILED || far == MAP_FAILED) throw std::bad_alloc();
+    const std::lock_guard lock(mutex_);
+    blocks_[static_cast<char*>(far)] = {static_cast<char*>(far), static_cast<char*>(near), bytes};
+    return {far, far, &release, c10::Device(kFar, 0)};
+  }
+  c10::DeleterFnPtr raw_deleter() const override { return &release; }
+  void copy_data(void* to, const void* from, size_t bytes) const override {
+    memcpy(near(static_cast<char*>(to)), near(static_cast<char*>(const_cast<void*>(from))), bytes);
+  }
+  char* near(char* far) const {
+    const std::lock_guard lock(mutex_);
+    const auto after = blocks_.upper_bound(far);
+    TORCH_CHECK(after != blocks_.begin(), "an address that is not this device's");
+    const Block& block = std::prev(after)->second;
+    return block.near + (far - block.far);
+  }
+
+ private:
+  static void release(void* far);
+
+  mutable std::mutex mutex_;
+  std::map<char*, Block> blocks_;
+};
+
+FarMemory& memory() {
+  static auto* made = new FarMemory;  // outlives every tensor
+  return *made;
+}
+
+void FarMemory::release(void* far) {
+  FarMemory& all = memory();
+  const std::lock_guard lock(all.mutex_);
+  const Block block = all.blocks_.extract(static_cast<char*>(far)).mapped();
+  munmap(block.far, block.bytes);
+  munmap(block.near, block.bytes);
+}
+
+// The same memory as a tensor of the processor's.
+at::Tensor near(const at::Tensor& tensor) {
+  if (!tensor.defined() || tensor.device().type() != kFar) return tensor;
+  const auto options = tensor.options().device(at::kCPU);
+  if (tensor.numel() == 0) return at::empty_strided(tensor.sizes(), tensor.strides(), options);
+  char* begin = static_cast<char*>(const_cast<void*>(tensor.storage().data()));
+  return at::from_blob(memory().near(begin) + tensor.storage_offset() * tensor.element_size(), tensor.sizes(),
+                       tensor.strides(), options);
+}
+
+at::Tensor far(const at::Tensor& tensor) {
+  return tensor.to(far_device());
+}
+
+c10::DispatchKeySet key() {
+  return c10::DispatchKeySet(c10::DispatchKey::PrivateUse1);
+}
+
+at::Tensor empty(c10::IntArrayRef size, std::optional<at::ScalarType> dtype, std::optional<at::Layout>,
+                 std::optional<at::Device>, std::optional<bool>, std::optional<at::MemoryFormat> format) {
+  return at::detail::empty_generic(size, &memory(), key(), c10::dtype_or_default(dtype), format);
+}
+
+at::Tensor empty_strided(c10::IntArrayRef size, c10::IntArrayRef stride, std::optional<at::ScalarType> dtype,
+                         std::optional<at::Layout>, std::optional<at::Device>, std::optional<bool>) {
+  return at::detail::empty_strided_generic(size, stride, &memory(), key(), c10::dtype_or_default(dtype));
+}
+
+at::Tensor copy_from(const at::Tensor& from, const at::Tensor& to, bool) {
+  near(to).copy_(near(from));
+  return to;
+}
+
+const at::Tensor& resized(const at::Tensor& tensor, c10::IntArrayRef size, std::optional<at::MemoryFormat>) {
+  if (tensor.sizes() == size) return tensor;  // also a slice of something larger, which keeps its strides
+  c10::TensorImpl* impl = tensor.unsafeGetTensorImpl();
+  impl->set_sizes_contiguous(size);
+  const size_t bytes = tensor.numel() * tensor.element_size();
+  const c10::Storage& storage = impl->unsafe_storage();
+  if (storage.nbytes() < bytes) {
+    storage.set_data_ptr_noswap(memory().allocate(bytes));
+    storage.set_nbytes(bytes);
+  }
+  return tensor;
+}
+
+at::Tensor copy_from_and_resize(const at::Tensor& from, const at::Tensor& to) {
+  return copy_from(from, resized(to, from.sizes(), {}), false);
+}
+
+at::Scalar local_scalar(const at::Tensor& tensor) {
+  return near(tensor).item();
+}
+
+// These have no general form for a device that LibTorch does not know.
+at::Tensor convolution(const at::Tensor& x, const at::Tensor& weight, const std::optional<at::Tensor>& bias,
+                       c10::IntArrayRef stride, c10::IntArrayRef padding, c10::IntArrayRef dilation, bool transposed,
+                       c10::IntArrayRef output_padding, int64_t groups) {
+  const auto near_bias = bias && bias->defined() ? std::optional(near(*bias)) : std::nullopt;
+  return far(
+      at::convolution(near(x), near(weight), near_bias, stride, padding, dilation, transposed, output_padding, groups));
+}
+
+at::Tensor attention(const at::Tensor& query, const at::Tensor& key, const at::Tensor& value,
+                     const std::optional<at::Tensor>& mask, double dropout, bool causal, std::optional<double> scale,
+                     bool grouped) {
+  const auto near_mask = mask && mask->defined() ? std::optional(near(*mask)) : std::nullopt;
+  return far(
+      at::scaled_dot_product_attention(near(query), near(key), near(value), near_mask, dropout, causal, scale, grouped));
+}
+
+at::Tensor gru_cell(const at::Tensor& input, const at::Tensor& hidden, const at::Tensor& w_ih, const at::Tensor& w_hh,
+                    const std::optional<at::Tensor>& b_ih, const std::optional<at::Tensor>& b_hh) {
+  return far(at::gru_cell(near(input), near(hidden), near(w_ih), near(w_hh), near(*b_ih), near(*b_hh)));
+}
+
+void everything_else(const c10::OperatorHandle& op, torch::jit::Stack* stack) {
+  at::native::cpu_fallback(op, stack);
+}
+
+C10_REGISTER_GUARD_IMPL(PrivateUse1, c10::impl::NoOpDeviceGuardImpl<c10::DeviceType::PrivateUse1>);
+
+TORCH_LIBRARY_IMPL(_, PrivateUse1, library) {
+  library.fallback(torch::CppFunction::makeFromBoxedFunction<&everything_else>());
+}
+
+TORCH_LIBRARY_IMPL(aten, PrivateUse1, library) {
+  library.impl("empty.memory_format", &empty);
+  library.impl("empty_strided", &empty_strided);
+  library.impl("_copy_from", &copy_from);
+  library.impl("_copy_from_and_resize", &copy_from_and_resize);
+  library.impl("_local_scalar_dense", &local_scalar);
+  library.impl("as_strided", &at::native::as_strided_tensorimpl);
+  library.impl("view", static_cast<at::Tensor (*)(const at::Tensor&, at::IntArrayRef)>(&at::native::view));
+  library.impl("_reshape_alias", &at::native::_reshape_alias);
+  library.impl("resize_", &resized);
+  library.impl("gru_cell", &gru_cell);
+  library.impl("convolution_overrideable", &convolution);
+  library.impl("scaled_dot_product_attention", &attention);
+}
+
+}  // namespace
+
+c10::Device far_device() {
+  static const bool registered = [] {
+    c10::SetAllocator(kFar, &memory());
+    return true;
+  }();
+  return registered ? c10::Device(kFar, 0) : c10::Device(at::kCPU);
+}
+
+}  // namespace orrery::testing
