@@ -14,12 +14,15 @@ namespace orrery {
 TokenPredictor::Context::~Context() = default;
 FramePredictor::Context::~Context() = default;
 
+void require_logits_function(const std::string& function, const std::string& class_name) {
+  if (function == "logits") return;
+  throw Error(ErrorKind::kArgument,
+              {.place = "dynamics." + function, .what = "is no function of " + class_name, .expected = "dynamics.logits"});
+}
+
 TensorMap TokenPredictor::call(const std::string& function, const TensorMap& inputs, const CallOptions& options) const {
   const c10::InferenceMode inference;
-  if (function != "logits")
-    throw Error(
-        ErrorKind::kArgument,
-        {.place = "dynamics." + function, .what = "is no function of " + class_name(), .expected = "dynamics.logits"});
+  require_logits_function(function, class_name());
   const at::Tensor tokens = require_input(inputs, "input_ids", "dynamics.logits");
   Conditions conditions;
   if (const auto text = inputs.find("encoder_hidden_states"); text != inputs.end()) conditions.text = text->second;

@@ -29,16 +29,22 @@ void FutureOutput::write(const at::Tensor& frames) {
 void FutureOutput::finish(const orrery::Generated& future, const std::string& class_name, bool picture) {
   if (writer_) return writer_->finish();
   // The reference's picture pipelines give their latents without a time axis.
-  orrery::save_safetensors(
-      path_, {{"video", at::cat(parts_, 2)}, {"latents", picture ? future.latents.squeeze(2) : future.latents}},
-      {{"class", class_name}, {"fps", std::to_string(fps_)}});
+  orrery::TensorMap tensors = {{"video", at::cat(parts_, 2)},
+                               {"latents", picture ? future.latents.squeeze(2) : future.latents}};
+  if (future.new_tokens > 0) tensors["indices"] = future.latents.to(at::kInt);  // the name that `orrery decode` knows
+  orrery::save_safetensors(path_, tensors, {{"class", class_name}, {"fps", std::to_string(fps_)}});
 }
 
 void keep_latents(const fs::path& output, const orrery::Generated& future, const orrery::Autoencoder& autoencoder) {
   const fs::path kept = fs::path(output).concat(".latents.safetensors");
   orrery::TensorMap tensors;
-  for (size_t i = 0; i < future.windows.size(); ++i)
-    tensors[i == 0 ? "latent" : "latent." + std::to_string(i)] = autoencoder.normalization().undo(future.windows[i].video);
+  for (size_t i = 0; i < future.windows.size(); ++i) {
+    const at::Tensor& window = future.windows[i].video;
+    const bool indices = !window.is_floating_point();
+    const std::string name = indices ? "indices" : "latent";
+    tensors[i == 0 ? name : name + "." + std::to_string(i)] =
+        indices ? window.to(at::kInt) : autoencoder.normalization().undo(window);
+  }
   orrery::save_safetensors(kept, tensors,
                            {{"class", autoencoder.class_name()},
                             {"fps", std::to_string(future.fps)},

@@ -19,11 +19,12 @@ struct Options {
   orrery::GenerateOptions generate;
   fs::path image, last_image, video, control, noise, prompt_embeds, output;
   orrery::ResizeMode fit = orrery::ResizeMode::kCrop;
+  orrery::TokenWorldOptions tokens;
   double control_weight = 1;
   uint64_t max_memory = 0;
   int64_t preview_every = 0;
   std::string preview_decoder;
-  bool json = false;
+  bool resize = false, json = false;
 };
 
 const std::map<std::string, orrery::ResizeMode> kFits = {{"stretch", orrery::ResizeMode::kStretch},
@@ -51,7 +52,7 @@ at::Tensor optional(const orrery::TensorMap& tensors, const std::string& name) {
 // Says how a picture of another shape is made to fit.
 void tell_fit(const fs::path& path, const orrery::ReadOptions& how) {
   const orrery::VideoReader reader(path);
-  if (reader.height() * how.size.width == reader.width() * how.size.height) return;
+  if (reader.height() * how.size.width == reader.width() * how.size.height) return;  // or any size is taken as it is
   const char* modes[] = {"stretched", "cropped at its edges", "letterboxed"};
   std::fprintf(stderr, "%s is %lldx%lld, the future %lldx%lld: it is %s (--fit crop, letterbox or stretch)\n", path.c_str(),
                static_cast<long long>(reader.width()), static_cast<long long>(reader.height()),
@@ -59,24 +60,33 @@ void tell_fit(const fs::path& path, const orrery::ReadOptions& how) {
                modes[static_cast<int>(how.size.mode)]);
 }
 
-// Frames [1,3,K,H,W] in [-1,1] of a picture or video file, or the tensor of that name of a .safetensors file as it is.
-at::Tensor frames_of(const fs::path& path, const char* name, const orrery::ReadOptions& how) {
+// Frames [1,3,K,H,W] in [-1,1] of a picture or video file, or the tensor of that name of a .safetensors file as it is. Of a
+// file no more than the last `most` frames, and that is told; 0: all.
+at::Tensor frames_of(const fs::path& path, const char* name, const orrery::ReadOptions& how, int64_t most = 0) {
   if (path.extension() != ".safetensors") {
     tell_fit(path, how);
-    return orrery::to_input(orrery::read_video(path, how));
+    orrery::Video video = orrery::read_video(path, how);
+    if (const int64_t count = video.num_frames(); most > 0 && count > most) {
+      std::fprintf(stderr, "%s has %lld frames: the last %lld are what this model goes on from\n", path.c_str(),
+                   static_cast<long long>(count), static_cast<long long>(most));
+      video.frames = video.frames.slice(0, count - most);
+    }
+    return orrery::to_input(video);
   }
   const at::Tensor frames = named(orrery::load_safetensors(path), name, path);
   return frames.dim() == 4 ? frames.unsqueeze(2) : frames;
 }
 
-void read_inputs(Options& options, const orrery::GenerationDefaults& defaults) {
+void read_inputs(Options& options, const orrery::GenerationDefaults& defaults, const orrery::InputRules& rules) {
   orrery::GenerateOptions& generate = options.generate;
   orrery::ReadOptions how;
-  how.size = {.height = generate.height.value_or(defaults.height),
-              .width = generate.width.value_or(defaults.width),
-              .mode = options.fit};
+  // Where there is one size alone, a clip of another was hardly meant; elsewhere the future's size is a choice.
+  if (!rules.fixed_size || options.resize)
+    how.size = {.height = generate.height.value_or(defaults.height),
+                .width = generate.width.value_or(defaults.width),
+                .mode = options.fit};
   if (!options.image.empty()) generate.seen = frames_of(options.image, "image", how);
-  if (!options.video.empty()) generate.seen = frames_of(options.video, "video", how);
+  if (!options.video.empty()) generate.seen = frames_of(options.video, "video", how, rules.most_seen_frames);
   if (!options.last_image.empty()) generate.last_image = frames_of(options.last_image, "image", how);
   // A picture encoder looks at the pictures as they came.
   const auto whole = [](const fs::path& path) {
@@ -104,12 +114,12 @@ void read_inputs(Options& options, const orrery::GenerationDefaults& defaults) {
 void run(Options options) {
   require_writable(options.output);
   const Stopwatch whole;
-  const auto pipeline = orrery::WorldModelPipeline::from_pretrained(options.model.path, options.model.load(),
-                                                                    static_cast<int64_t>(options.max_memory));
+  const auto pipeline = orrery::WorldModelPipeline::from_pretrained(
+      options.model.path, options.model.load(), static_cast<int64_t>(options.max_memory), options.tokens);
   const double load_seconds = whole.seconds();
   orrery::GenerateOptions& generate = options.generate;
   const orrery::GenerationDefaults defaults = pipeline.defaults(generate.compat, generate.preset);
-  read_inputs(options, defaults);
+  read_inputs(options, defaults, pipeline.input_rules());
   generate.work = work();
   if (options.preview_every > 0)
     generate.on_step = Previews(options.preview_every, options.preview_decoder, options.output, pipeline);
@@ -126,9 +136,12 @@ void run(Options options) {
     throw;
   }
   output.finish(future, pipeline.class_name(), defaults.num_frames == 1);
+  const double rate = static_cast<double>(future.new_tokens) / future.timings.denoise;
+  if (future.new_tokens > 0)
+    std::fprintf(stderr, "%lld tokens, %.1f tokens/s\n", static_cast<long long>(future.new_tokens), rate);
   if (!options.json) return;
   const auto& t = future.timings;
-  const nlohmann::json report = {
+  nlohmann::json report = {
       {"model", options.model.path},
       {"class", pipeline.class_name()},
       {"frames", output.frames()},
@@ -136,6 +149,7 @@ void run(Options options) {
       {"width", output.width()},
       {"stages",
        {{"load", load_seconds}, {"text", t.text}, {"encode", t.encode}, {"denoise", t.denoise}, {"decode", t.decode}}}};
+  if (future.new_tokens > 0) report["tokens_per_second"] = rate;
   std::puts(report.dump().c_str());
 }
 
@@ -162,6 +176,8 @@ void add_generate(CLI::App& app) {
   command->add_option("--fit", options->fit, "How a picture of another shape is brought to size: stretch, crop or letterbox")
       ->transform(CLI::CheckedTransformer(kFits))
       ->default_str("crop");
+  command->add_flag("--resize", options->resize,
+                    "Bring a clip of another size to a model that has one size alone; other models are always given theirs");
   command->add_option("--num-frames", generate.num_frames, "Frames of the future, the given ones included")
       ->check(CLI::PositiveNumber);
   command
@@ -190,7 +206,14 @@ void add_generate(CLI::App& app) {
       ->transform(CLI::CheckedTransformer(kCompats));
   command->add_option("--preset", generate.preset, "Numbers and sampler of a released model; an unknown name lists them");
   command->add_option("--flow-shift", generate.flow_shift, "Replaces the scheduler's shift")->check(CLI::PositiveNumber);
-  command->add_option("-s,--seed", generate.seed, "Seed of the noise");
+  command->add_option("--temperature", generate.temperature, "Worlds of tokens: how freely they are drawn, above 0");
+  command->add_option("--top-p", generate.top_p,
+                      "Worlds of tokens: draw from the most likely that have this probability together");
+  command->add_option("--top-k", generate.top_k, "Worlds of tokens: draw from so many of the most likely");
+  command->add_flag("--greedy", generate.greedy, "Worlds of tokens: always the most likely");
+  command->add_option("--tokenizer", options->tokens.video_tokenizer,
+                      "Worlds of tokens: their video tokenizer, where it lies neither in the model's folder nor beside it");
+  command->add_option("-s,--seed", generate.seed, "Seed of the noise, or of the draws");
   command->add_option("--noise", options->noise, "Safetensors file with `noise`, in place of the random generator");
   command->add_option("--prompt-embeds", options->prompt_embeds,
                       "Safetensors file with `prompt_embeds` and `negative_prompt_embeds`, in place of the text encoder");

@@ -15,14 +15,15 @@ namespace orrery {
 
 /// How the original repository makes videos with a model of tokens.
 struct TokenVideoRules {
-  std::vector<int64_t> grid;                    ///< t, h, w: latent frames of a whole clip, and their rows and columns
-  std::vector<int64_t> known_latents;           ///< how many latent frames a future can go on from, rising
-  int64_t usual_known = 0;                      ///< how many of these at most where nobody says; 0: all there are
-  double temperature = 1, top_p = 1;            ///< the values its examples are made with
-  double fps = 25;                              ///< at which it writes videos
-  int64_t steps = 0;                            ///< looks at a frame, of models that guess a whole frame at once; else 0
-  int64_t text_tokens = 0;                      ///< length of the prompt's embedding; 0: the model takes no text
-  std::vector<std::string> tokenizer_folders;   ///< published beside the checkpoint: folders that may hold the tokenizer
+  std::vector<int64_t> grid;                   ///< t, h, w: latent frames of a whole clip, and their rows and columns
+  std::vector<int64_t> known_latents;          ///< how many latent frames a future can go on from, rising
+  int64_t usual_known = 0;                     ///< how many of these at most where nobody says; 0: all there are
+  double temperature = 1, top_p = 1;           ///< the values its examples are made with
+  double fps = 25;                             ///< at which it writes videos
+  int64_t steps = 0;                           ///< looks at a frame, of models that guess a whole frame at once; else 0
+  int64_t text_tokens = 0;                     ///< length of the prompt's embedding; 0: the model takes no text
+  std::vector<std::string> tokenizer_folders;  ///< published beside the checkpoint: folders that may hold the tokenizer
+  std::vector<std::string> text_folders;       ///< folders that may hold the text encoder and its words
 };
 
 /// What an autoregressive family writes: the future as discrete tokens, one after another.
@@ -59,5 +60,8 @@ class ORRERY_API TokenPredictor : public Component {
   /// "logits" with the names of the contract: input_ids, encoder_hidden_states → logits. `streaming` tokens at a time.
   TensorMap call(const std::string& function, const TensorMap& inputs, const CallOptions& options) const final;
 };
+
+/// Throws Error(kArgument) unless `function` is "logits", the one that networks of tokens have.
+ORRERY_API void require_logits_function(const std::string& function, const std::string& class_name);
 
 }  // namespace orrery

@@ -71,6 +71,7 @@ const std::vector<Entry>& entries() {
       {"OrreryWorldTransformer", "transformer", build_orrery_world_transformer},
       {"Qwen2_5_VLForConditionalGeneration", "text_encoder", text::build_qwen2_5_vl_text_model},
       {"T5EncoderModel", "text_encoder", text::build_t5_encoder_model},
+      {"T5ForConditionalGeneration", "text_encoder", text::build_t5_encoder_model},
       {"UMT5EncoderModel", "text_encoder", text::build_t5_encoder_model},
       {"WorldModel", "dynamics", build_rssm_world_model},
       {"WanModel", "transformer", build_wan_model, wan_transformer_layouts},

@@ -11,8 +11,17 @@
 
 namespace orrery::pipeline {
 
-void decode_window(const Autoencoder& autoencoder, const at::Tensor& latents, const FrameSink& sink,
+std::string allowed_prompt(const Guardrails& guardrails, std::string prompt) {
+  if (!guardrails.prompt) return prompt;
+  const Verdict verdict = guardrails.prompt(prompt);
+  if (!verdict.allowed)
+    throw Error(ErrorKind::kArgument, {.place = "prompt", .what = "was rejected by the guardrail", .got = verdict.reason});
+  return prompt;
+}
+
+void decode_window(const Autoencoder& autoencoder, const at::Tensor& window_latents, const FrameSink& sink,
                    const WorkOptions& work) {
+  const at::Tensor latents = window_latents.is_floating_point() ? window_latents : autoencoder.codes_of(window_latents);
   const CodecSpec& spec = autoencoder.spec();
   const int64_t window = spec.window_frames > 0 ? spec.latent_frames(spec.window_frames) : 0;
   ProgressMeter meter(work, "decode", latents.size(2));

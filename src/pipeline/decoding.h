@@ -3,14 +3,17 @@
 #include <ATen/core/Tensor.h>
 
 #include <cstdint>
-#include <functional>
+#include <string>
 
 #include "orrery/pipeline.h"
 
 namespace orrery::pipeline {
 
-/// Decodes one window of latents float [1,C,t,h,w] in dynamics space, handing on pixels float [1,3,T,H,W] as they are ready:
-/// memory holds a chunk, not the clip.
+/// The prompt as the guardrail leaves it. Throws Error(kArgument) where it is rejected.
+std::string allowed_prompt(const Guardrails& guardrails, std::string prompt);
+
+/// Decodes one window of latents float [1,C,t,h,w] in dynamics space, or of indices [1,t,h,w], handing on pixels float
+/// [1,3,T,H,W] as they are ready: memory holds a chunk, not the clip.
 void decode_window(const Autoencoder& autoencoder, const at::Tensor& latents, const FrameSink& sink,
                    const WorkOptions& work);
 

@@ -11,6 +11,7 @@
 #include "orrery/error.h"
 #include "orrery/log.h"
 #include "orrery/text.h"
+#include "pipeline/decoding.h"
 #include "pipeline/stages.h"
 #include "sampling/noise.h"
 #include "sampling/solver.h"
@@ -143,14 +144,10 @@ void Future::make_schedule() {
 
 // Embeds the prompts that are given as text. The encoder, often larger than the network, lives only as long as this takes.
 void Future::embed_prompts() {
-  std::string prompt = options_.prompt;
-  if (!inputs_.conditions.text.defined() && options_.guardrails.prompt) {
-    const Verdict verdict = options_.guardrails.prompt(prompt);
-    if (!verdict.allowed)
-      throw Error(ErrorKind::kArgument, {.place = "prompt", .what = "was rejected by the guardrail", .got = verdict.reason});
-  }
+  const bool embed_positive = !inputs_.conditions.text.defined();
+  const std::string prompt = embed_positive ? allowed_prompt(options_.guardrails, options_.prompt) : "";
   const bool embed_negative = inputs_.guided && !inputs_.negative_text.defined();
-  if (inputs_.conditions.text.defined() && !embed_negative) return;
+  if (!embed_positive && !embed_negative) return;
   if (!parts_.text_encoder || !parts_.text_tokenizer)
     throw Error(ErrorKind::kArgument, {.place = "prompt",
                                        .what = "cannot be embedded: the checkpoint has no text encoder and tokenizer",
@@ -164,7 +161,7 @@ void Future::embed_prompts() {
     if (cut > 0) log(LogLevel::kWarning, "the prompt is too long: its last " + std::to_string(cut) + " tokens were cut off");
     return embedded;
   };
-  if (!inputs_.conditions.text.defined()) inputs_.conditions.text = embed(prompt);
+  if (embed_positive) inputs_.conditions.text = embed(prompt);
   meter.tell(1);
   if (embed_negative) inputs_.negative_text = embed(options_.negative_prompt.value_or(""));
   text_seconds_ = meter.seconds();
@@ -238,7 +235,8 @@ void Future::imagine_pieces(Generated& out) {
     meter.expect(of);
     meter.tell(done);
   };
-  out.latents = parts_.recipe->make_pieces(inputs_, [&](int64_t k) { return draw(k); }, tell);
+  out.latents = parts_.recipe->make_pieces(
+      inputs_, [&](int64_t k) { return draw(k); }, tell);
   if (!is_finite(out.latents))
     throw Error(ErrorKind::kWeights, {.place = "latents",
                                       .what = "are not finite (NaN or infinity)",

@@ -8,6 +8,10 @@
 
 namespace orrery::pipeline {
 
+inline double seconds_since(std::chrono::steady_clock::time_point start) {
+  return std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
+}
+
 /// Tells progress with an estimate and looks at the cancellation token, for work of `total` equal units.
 class ProgressMeter {
  public:
@@ -26,7 +30,7 @@ class ProgressMeter {
         done > begun_ ? seconds() / static_cast<double>(done - begun_) * static_cast<double>(total_ - done) : -1;
     work_.on_progress({stage_, done, total_, left});
   }
-  double seconds() const { return std::chrono::duration<double>(std::chrono::steady_clock::now() - start_).count(); }
+  double seconds() const { return seconds_since(start_); }
 
  private:
   const WorkOptions& work_;

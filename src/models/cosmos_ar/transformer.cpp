@@ -144,8 +144,8 @@ CosmosArTransformer::CosmosArTransformer(const Config& config, const Weights& we
   }
 }
 
-// Source: cosmos_predict1/autoregressive/{inference/world_generation_pipeline.py,utils/inference.py}. The tokenizer and its older
-// name are folders beside the checkpoint's.
+// Source: cosmos_predict1/autoregressive/{inference/world_generation_pipeline.py,utils/inference.py}. The tokenizer and its
+// older name are folders beside the checkpoint's.
 TokenVideoRules CosmosArTransformer::video_rules() const {
   return {.grid = config_.video_latent_shape,
           .known_latents = {1, 2},
@@ -153,7 +153,8 @@ TokenVideoRules CosmosArTransformer::video_rules() const {
           .top_p = 0.8,
           .fps = 25,
           .text_tokens = config_.insert_cross_attn ? 512 : 0,
-          .tokenizer_folders = {"Cosmos-Tokenize1-DV8x16x16-720p", "Cosmos-1.0-Tokenizer-DV8x16x16"}};
+          .tokenizer_folders = {"Cosmos-Tokenize1-DV8x16x16-720p", "Cosmos-1.0-Tokenizer-DV8x16x16"},
+          .text_folders = {"google-t5/t5-11b", "t5-11b"}};
 }
 
 std::unique_ptr<TokenPredictor::Context> CosmosArTransformer::prepare(const Conditions& conditions) const {

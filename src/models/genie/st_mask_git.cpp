@@ -249,10 +249,7 @@ at::Tensor STMaskGIT::from_codec(const at::Tensor& indices) const {
 
 TensorMap STMaskGIT::call(const std::string& function, const TensorMap& inputs, const CallOptions& options) const {
   const c10::InferenceMode inference;
-  if (function != "logits")
-    throw Error(
-        ErrorKind::kArgument,
-        {.place = "dynamics." + function, .what = "is no function of " + class_name(), .expected = "dynamics.logits"});
+  require_logits_function(function, class_name());
   const at::Tensor tokens = require_input(inputs, "input_ids", "dynamics.logits");
   if (tokens.dim() != 2 || tokens.size(1) == 0 || tokens.size(1) % config_.S != 0 ||
       at::isFloatingType(tokens.scalar_type()))

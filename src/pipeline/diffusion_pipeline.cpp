@@ -1,0 +1,171 @@
+#include <ATen/ATen.h>
+
+#include <algorithm>
+#include <chrono>
+#include <vector>
+
+#include "orrery/error.h"
+#include "pipeline/decoding.h"
+#include "pipeline/future.h"
+#include "pipeline/generator.h"
+#include "pipeline/memory.h"
+#include "pipeline/parts.h"
+#include "pipeline/stages.h"
+
+namespace orrery::pipeline {
+namespace {
+
+// How a future of so many frames is made.
+struct Windows {
+  int64_t count = 1, frames = 0, overlap = 0;
+};
+
+// A control video is as long as the future, unless the caller wants less of it.
+int64_t frames_wanted(const Parts& parts, const GenerateOptions& options) {
+  const int64_t usual = options.controls.empty() ? parts.preset(options.compat, options.preset).numbers.num_frames
+                                                 : options.controls.front().video.size(2);
+  return options.num_frames.value_or(usual);
+}
+
+Windows plan(const Parts& parts, const GenerateOptions& options) {
+  const GenerationDefaults& defaults = parts.preset(options.compat, options.preset).numbers;
+  const int64_t total = frames_wanted(parts, options);
+  Windows windows{.frames = options.window_frames.value_or(defaults.num_frames)};
+  if (total <= windows.frames) return {.frames = total};
+  windows.overlap = options.overlap_frames.value_or(parts.recipe->overlap_frames());
+  if (parts.recipe->overlap_frames() == 0) {
+    if (!options.window_frames) return {.frames = total};  // one window, however long
+    throw Error(ErrorKind::kArgument, {.place = parts.class_name,
+                                       .what = "cannot go on from frames, so it imagines one window only",
+                                       .expected = "at most " + std::to_string(windows.frames) + " frames",
+                                       .got = std::to_string(total)});
+  }
+  if (windows.overlap < 1 || windows.overlap >= windows.frames)
+    throw Error(ErrorKind::kArgument, {.place = "overlap",
+                                       .what = "leaves nothing to imagine",
+                                       .expected = "1 … " + std::to_string(windows.frames - 1) + " frames",
+                                       .got = std::to_string(windows.overlap)});
+  if (options.last_image.defined())
+    throw Error(ErrorKind::kArgument, {.place = "last image",
+                                       .what = "needs the whole future in one window",
+                                       .expected = "at most " + std::to_string(windows.frames) + " frames",
+                                       .got = std::to_string(total)});
+  const int64_t fresh = windows.frames - windows.overlap;
+  windows.count = 1 + (total - windows.frames + fresh - 1) / fresh;
+  return windows;
+}
+
+class DiffusionPipeline final : public Generator {
+ public:
+  DiffusionPipeline(const ModelDescription& model, const LoadOptions& options, int64_t max_memory);
+
+  GenerationDefaults defaults(Compat compat, const std::string& preset) const override;
+  Generated generate_latents(const GenerateOptions& options) const override;
+  Generated generate(const GenerateOptions& options, const FrameSink& sink) const override;
+
+ private:
+  void check(const GenerateOptions& options) const;
+
+  Parts parts_;
+};
+
+DiffusionPipeline::DiffusionPipeline(const ModelDescription& model, const LoadOptions& options, int64_t max_memory)
+    : Generator(model.class_name) {
+  const models::PipelineEntry& entry = models::pipeline_entry_of(model.class_name, model.path.string());
+
+  LoadOptions as_stored = options;  // tokenizers and text encoders: another form in memory is for the network that steps
+  as_stored.weights = WeightForm::kStored;
+  DiffusionParts loaded;
+  loaded.index = model.index;
+  for (const ComponentDescription& described : model.components) {
+    const ComponentDescription component = max_memory > 0 ? within(described, max_memory) : described;
+    if (component.name == "scheduler") {
+      loaded.scheduler = entry.scheduler ? entry.scheduler(component.config) : component.config;
+    } else if (component.name == "vae") {
+      const std::shared_ptr<const Component> vae = load_component(component, as_stored);
+      autoencoder_ = std::dynamic_pointer_cast<const Autoencoder>(vae);
+    } else if (component.name == "text_encoder") {
+      parts_.text_encoder = component;
+    } else if (component.name == "tokenizer") {
+      parts_.text_tokenizer = component;
+    } else if (component.name == "image_encoder") {
+      parts_.image_encoder = component;
+    } else if (component.name == "image_processor") {
+      parts_.image_processor = component.config;
+    } else if (component.name.starts_with("transformer") || component.name == "controlnet") {
+      if (component.dialect == "original") parts_.published = Compat::kOriginal;
+      loaded.components[component.name] = load_component(component, options);
+    }
+  }
+  for (const LoraFile& lora : options.loras)
+    if (!lora.component.empty() && !loaded.components.contains(lora.component))
+      throw Error(ErrorKind::kArgument,
+                  {.place = lora.path.string(),
+                   .what = "is a LoRA for '" + lora.component + "', which this model does not have",
+                   .hint = "leave the name out, or name a denoising network that `orrery inspect` lists"});
+  const auto need = [&](const char* name, bool there) {
+    if (there) return;
+    throw Error(ErrorKind::kConfig, {.place = model.path.string(),
+                                     .what = std::string("the part '") + name + "' is missing",
+                                     .hint = "is the download complete?"});
+  };
+  need("vae", autoencoder_ != nullptr);
+  loaded.codec = autoencoder_->spec();
+  parts_.load = as_stored;
+  parts_.scheduler = loaded.scheduler;
+  parts_.recipe = entry.build(loaded);
+  need("scheduler", parts_.recipe->makes_pieces() || !loaded.scheduler.keys().empty());
+  parts_.class_name = class_name_;
+  parts_.autoencoder = autoencoder_;
+}
+
+GenerationDefaults DiffusionPipeline::defaults(Compat compat, const std::string& preset) const {
+  return parts_.preset(compat, preset).numbers;
+}
+
+void DiffusionPipeline::check(const GenerateOptions& options) const {
+  if (options.temperature || options.top_p || options.top_k || options.greedy)
+    throw Error(ErrorKind::kArgument, {.place = "temperature, top-p, top-k or greedy",
+                                       .what = "cannot be used: " + class_name_ + " does not draw tokens"});
+}
+
+Generated DiffusionPipeline::generate_latents(const GenerateOptions& options) const {
+  check(options);
+  const int64_t frames = frames_wanted(parts_, options);
+  const at::Tensor seen = frames_to_go_on_from(options, *parts_.recipe);
+  Generated out;
+  Future(parts_, options, frames, /*windows=*/1, seen).imagine(seen, /*first=*/0, out);
+  out.num_frames = frames;
+  return out;
+}
+
+Generated DiffusionPipeline::generate(const GenerateOptions& options, const FrameSink& sink) const {
+  check(options);
+  const Windows windows = plan(parts_, options);
+  at::Tensor seen = frames_to_go_on_from(options, *parts_.recipe);
+  Future future(parts_, options, windows.frames, windows.count, seen);
+  Generated out;
+  out.overlap = windows.overlap;
+  out.num_frames = frames_wanted(parts_, options);
+  FrameStream stream(sink, options.guardrails, windows.overlap, out.num_frames);
+  for (int64_t i = 0; i < windows.count; ++i) {
+    future.imagine(seen, i * (windows.frames - windows.overlap), out);
+    if (options.on_latents) options.on_latents(out);
+    const auto start = std::chrono::steady_clock::now();
+    stream.begin_window();
+    decode_window(
+        *autoencoder_, out.normalized.video, [&](const at::Tensor& frames) { stream.write(frames); }, options.work);
+    out.timings.decode += seconds_since(start);
+    seen = stream.tail();
+  }
+  return out;
+}
+
+}  // namespace
+
+std::unique_ptr<const Generator> load_diffusion(const ModelDescription& model, const LoadOptions& options,
+                                                int64_t max_memory) {
+  return std::make_unique<const DiffusionPipeline>(model, options, max_memory);
+}
+
+}  // namespace orrery::pipeline
