@@ -15,6 +15,7 @@
 #include "models/tiny/autoencoder_kl.h"
 #include "models/tiny/taehv.h"
 #include "models/tiny/taesd.h"
+#include "models/tinyworlds/tiny_world.h"
 #include "models/wan/causal_wan_model.h"
 #include "models/wan/causal_wan_world.h"
 #include "models/wan/wan.h"
@@ -62,6 +63,9 @@ const std::vector<Entry>& entries() {
       {"Transformer", "dynamics", build_cosmos_ar},
       {"STMaskGIT", "dynamics", build_genie},
       {"VQModel", "vae", build_vq_model},
+      {"VideoTokenizer", "vae", build_tiny_video_tokenizer},
+      {"LatentActionModel", "latent_actions", build_tiny_latent_actions},
+      {"DynamicsModel", "dynamics", build_tiny_dynamics},
       {"CosmosControlNetModel", "controlnet", build_cosmos_controlnet_model},
       {"CosmosTransformer3DModel", "transformer", build_cosmos_transformer_3d_model, cosmos_transformer_layouts},
       {"CausalWanModel", "transformer", build_causal_wan_model},
@@ -101,6 +105,7 @@ const std::vector<WorldEntry>& world_entries() {
       {"OasisWorldPipeline", build_oasis_world, oasis_actions},
       {"OrreryWorldPipeline", build_orrery_world, orrery_world_actions},
       {"RssmWorldPipeline", build_rssm_world, rssm_world_actions},
+      {"TinyWorldsPipeline", build_tiny_world, tiny_world_actions},
   };
   return table;
 }
@@ -109,6 +114,7 @@ const std::vector<BundleEntry>& bundle_entries() {
   static const std::vector<BundleEntry> table = {
       {"CausalInferencePipeline", {"CausalWanModel", "AutoencoderKLWan"}},
       {"OasisWorldPipeline", {"DiT", "OasisAutoencoderKL"}},
+      {"TinyWorldsPipeline", {"VideoTokenizer", "LatentActionModel", "DynamicsModel"}},
   };
   return table;
 }
@@ -119,7 +125,7 @@ const std::vector<Describer>& describers() {
                                                describe_cosmos_tokenizer, describe_taehv,     describe_taesd,
                                                describe_wan_vae,          describe_cosmos_ar, describe_cosmos_transformer,
                                                describe_wan_transformer,  text::describe_original_umt5, vision::describe_clip_vision_model,
-                                               describe_genie,            describe_vq_model};
+                                               describe_genie,            describe_vq_model,  describe_tiny_world};
   return table;
 }
 
