@@ -213,6 +213,8 @@ void add_generate(CLI::App& app) {
   command->add_flag("--greedy", generate.greedy, "Worlds of tokens: always the most likely");
   command->add_option("--tokenizer", options->tokens.video_tokenizer,
                       "Worlds of tokens: their video tokenizer, where it lies neither in the model's folder nor beside it");
+  command->add_option("--diffusion-decoder", options->tokens.diffusion_decoder,
+                      "Worlds of tokens: a diffusion network that sharpens the frames, in place of the tokenizer's decoder");
   command->add_option("-s,--seed", generate.seed, "Seed of the noise, or of the draws");
   command->add_option("--noise", options->noise, "Safetensors file with `noise`, in place of the random generator");
   command->add_option("--prompt-embeds", options->prompt_embeds,

@@ -41,7 +41,8 @@ struct Generated {
 
 /// What a world of tokens is loaded with besides.
 struct TokenWorldOptions {
-  std::string video_tokenizer;  ///< where it lies, if neither in the model's folder nor beside it
+  std::string video_tokenizer;    ///< where it lies, if neither in the model's folder nor beside it
+  std::string diffusion_decoder;  ///< sharpens what generate() makes; empty: the tokenizer's own decoder makes the frames
 };
 
 /// What a model can go on from.

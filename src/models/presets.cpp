@@ -58,6 +58,7 @@ const std::vector<Preset>& presets() {
 
       {"Cosmos-Predict1-Text2World", "CosmosTextToWorldPipeline", kO, numbers(121, 1280, 704, 24, 35, 7), kEdm},
       {"Cosmos-Predict1-Video2World", "CosmosVideoToWorldPipeline", kO, numbers(121, 1280, 704, 24, 35, 7), kEdm},
+      {"Cosmos-Predict1-7B-Decoder", "DiffusionDecoderGeneralDIT", kO, numbers(57, 1024, 640, 24, 15, 1.8)},
       {"Cosmos-Predict2-Text2Image", "Cosmos2TextToImagePipeline", kO, numbers(1, 1360, 768, 16, 35, 4), kAb2},
       {"Cosmos-Predict2-Video2World-720p-16fps", "Cosmos2VideoToWorldPipeline", kO, numbers(93, 1280, 704, 16, 35, 7), kAb2},
       {"Cosmos-Predict2-Video2World-720p-10fps", "Cosmos2VideoToWorldPipeline", kO, numbers(61, 1280, 704, 10, 35, 7), kAb2},

@@ -4,6 +4,7 @@
 #include "models/cosmos/cosmos_folder.h"
 #include "models/cosmos/cosmos_recipes.h"
 #include "models/cosmos/cosmos_transformer_3d_model.h"
+#include "models/cosmos/token_decoder.h"
 #include "models/cosmos/tokenizer.h"
 #include "models/cosmos_ar/transformer.h"
 #include "models/genie/st_mask_git.h"
@@ -68,6 +69,7 @@ const std::vector<Entry>& entries() {
       {"DynamicsModel", "dynamics", build_tiny_dynamics},
       {"CosmosControlNetModel", "controlnet", build_cosmos_controlnet_model},
       {"CosmosTransformer3DModel", "transformer", build_cosmos_transformer_3d_model, cosmos_transformer_layouts},
+      {"DiffusionDecoderGeneralDIT", "transformer", build_cosmos_token_decoder},
       {"CausalWanModel", "transformer", build_causal_wan_model},
       {"DiT", "transformer", build_oasis_dit},
       {"OasisAutoencoderKL", "vae", build_oasis_autoencoder_kl},
@@ -93,6 +95,7 @@ const std::vector<PipelineEntry>& pipeline_entries() {
       {"Cosmos2_5_TransferPipeline", build_cosmos_transfer25_recipe},
       {"CosmosTextToWorldPipeline", build_cosmos_predict1_recipe},
       {"CosmosVideoToWorldPipeline", build_cosmos_predict1_recipe},
+      {"DiffusionDecoderGeneralDIT", build_cosmos_token_decoder_recipe},
       {"WanImageToVideoPipeline", build_wan_recipe},
       {"WanPipeline", build_wan_recipe},
   };
@@ -123,7 +126,7 @@ const std::vector<BundleEntry>& bundle_entries() {
 const std::vector<Describer>& describers() {
   static const std::vector<Describer> table = {describe_causal_wan, describe_oasis_dit, describe_oasis_autoencoder, describe_rssm_world_model,
                                                describe_cosmos_tokenizer, describe_taehv,     describe_taesd,
-                                               describe_wan_vae,          describe_cosmos_ar, describe_cosmos_transformer,
+                                               describe_wan_vae,          describe_cosmos_ar, describe_cosmos_token_decoder, describe_cosmos_transformer,
                                                describe_wan_transformer,  text::describe_original_umt5, vision::describe_clip_vision_model,
                                                describe_genie,            describe_vq_model,  describe_tiny_world};
   return table;

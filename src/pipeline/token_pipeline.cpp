@@ -16,6 +16,7 @@
 #include "pipeline/generator.h"
 #include "pipeline/stages.h"
 #include "pipeline/token_parts.h"
+#include "pipeline/token_sharpener.h"
 
 namespace orrery::pipeline {
 namespace {
@@ -46,14 +47,17 @@ class TokenPipeline final : public Generator {
   int64_t known_latents(const GenerateOptions& options) const;
   int64_t wanted_latents(const GenerateOptions& options, int64_t known) const;
   at::Tensor embedded_text(const GenerateOptions& options) const;
-  at::Tensor token_by_token(const at::Tensor& known, int64_t frames, const GenerateOptions& options, Generated& out) const;
+  Generated draw(const GenerateOptions& options, at::Tensor& text) const;
+  at::Tensor token_by_token(const at::Tensor& known, int64_t frames, const GenerateOptions& options, at::Tensor& text,
+                            Generated& out) const;
   at::Tensor frame_by_frame(const at::Tensor& known, int64_t frames, const GenerateOptions& options, Generated& out) const;
 
   LoadOptions load_;
   std::shared_ptr<const TokenPredictor> tokens_;  // this one
   std::shared_ptr<const FramePredictor> frames_;  // or this one
   TokenVideoRules rules_;
-  TextParts text_;  // loaded when a prompt comes
+  TextParts text_;                                   // loaded when a prompt comes
+  std::unique_ptr<const TokenSharpener> sharpener_;  // may be null
 };
 
 TokenPipeline::TokenPipeline(const ModelDescription& model, const LoadOptions& options, const TokenWorldOptions& tokens)
@@ -81,6 +85,8 @@ TokenPipeline::TokenPipeline(const ModelDescription& model, const LoadOptions& o
                                      .expected = "a vocabulary of " + std::to_string(wanted),
                                      .got = spec.discrete() ? std::to_string(spec.vocabulary) : "continuous latents"});
   if (rules_.text_tokens > 0) text_ = find_text_parts(model, rules_, options.work);
+  if (!tokens.diffusion_decoder.empty())
+    sharpener_ = std::make_unique<const TokenSharpener>(tokens.diffusion_decoder, load_);
 }
 
 GenerationDefaults TokenPipeline::defaults(Compat, const std::string&) const {
@@ -188,9 +194,9 @@ at::Tensor TokenPipeline::embedded_text(const GenerateOptions& options) const {
   return text;
 }
 
-// known int64 [1,t,h,w] → [1,frames,h,w]
+// known int64 [1,t,h,w] → [1,frames,h,w]; `text` becomes the embedding that they follow.
 at::Tensor TokenPipeline::token_by_token(const at::Tensor& known, int64_t frames, const GenerateOptions& options,
-                                         Generated& out) const {
+                                         at::Tensor& text, Generated& out) const {
   const TokenSampling sampling = {.temperature = options.temperature.value_or(rules_.temperature),
                                   .top_p = options.top_p.value_or(options.top_k ? 1 : rules_.top_p),
                                   .top_k = options.top_k.value_or(0),
@@ -198,7 +204,7 @@ at::Tensor TokenPipeline::token_by_token(const at::Tensor& known, int64_t frames
                                   .seed = options.seed};
   sampling.check();
   const auto begun = std::chrono::steady_clock::now();
-  const Conditions conditions = {.text = embedded_text(options)};
+  text = embedded_text(options);
   out.timings.text = seconds_since(begun);
 
   const auto start = std::chrono::steady_clock::now();
@@ -206,7 +212,7 @@ at::Tensor TokenPipeline::token_by_token(const at::Tensor& known, int64_t frames
   const bool begins = tokens_->begin_token() >= 0;
   const at::Tensor prompt =
       begins ? at::constant_pad_nd(known.flatten(1), {1, 0}, tokens_->begin_token()) : known.flatten(1);
-  TokenState state = dynamics.begin(prompt, conditions, options.work);
+  TokenState state = dynamics.begin(prompt, {.text = text}, options.work);
   dynamics.advance(state, out.new_tokens, sampling, options.work);
   out.timings.denoise = seconds_since(start);
   return state.tokens.slice(1, begins ? 1 : 0).view({1, frames, known.size(2), known.size(3)}).clone();
@@ -236,7 +242,7 @@ at::Tensor TokenPipeline::frame_by_frame(const at::Tensor& known, int64_t frames
   return at::cat(parts, 1);
 }
 
-Generated TokenPipeline::generate_latents(const GenerateOptions& options) const {
+Generated TokenPipeline::draw(const GenerateOptions& options, at::Tensor& text) const {
   check_options(options);
   check_seen(options);
   const CodecSpec& codec = autoencoder_->spec();
@@ -254,20 +260,35 @@ Generated TokenPipeline::generate_latents(const GenerateOptions& options) const 
   out.timings.encode = encoding.seconds();
 
   out.new_tokens = (frames - known) * rules_.grid[1] * rules_.grid[2];
-  out.latents = tokens_ ? token_by_token(tokens, frames, options, out) : frame_by_frame(tokens, frames, options, out);
+  out.latents = tokens_ ? token_by_token(tokens, frames, options, text, out) : frame_by_frame(tokens, frames, options, out);
   out.normalized = {.video = out.latents, .fps = out.fps};
   out.windows = {out.normalized};
   return out;
 }
 
+Generated TokenPipeline::generate_latents(const GenerateOptions& options) const {
+  at::Tensor text;
+  return draw(options, text);
+}
+
 Generated TokenPipeline::generate(const GenerateOptions& options, const FrameSink& sink) const {
-  Generated out = generate_latents(options);
+  at::Tensor text;
+  Generated out = draw(options, text);
   if (options.on_latents) options.on_latents(out);
   const auto start = std::chrono::steady_clock::now();
   FrameStream stream(sink, options.guardrails, /*overlap=*/0, out.num_frames);
   stream.begin_window();
-  decode_window(
-      *autoencoder_, out.latents, [&](const at::Tensor& frames) { stream.write(frames); }, options.work);
+  if (sharpener_)
+    stream.write(sharpener_->sharpen({.tokens = out.latents,
+                                      .frames = out.num_frames,
+                                      .height = pixel_height(),
+                                      .width = pixel_width(),
+                                      .text = text,
+                                      .seed = options.seed},
+                                     options.work));
+  else
+    decode_window(
+        *autoencoder_, out.latents, [&](const at::Tensor& frames) { stream.write(frames); }, options.work);
   out.timings.decode = seconds_since(start);
   return out;
 }

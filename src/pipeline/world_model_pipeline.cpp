@@ -27,8 +27,9 @@ WorldModelPipeline WorldModelPipeline::from_pretrained(const std::string& path, 
                                               .hint = "--weights int8 makes them smaller"});
       return WorldModelPipeline(pipeline::load_tokens(model, options, tokens));
     }
-    if (!tokens.video_tokenizer.empty())
-      throw Error(ErrorKind::kArgument, {.place = "tokenizer", .what = "is for worlds of tokens, and this is none"});
+    if (!tokens.video_tokenizer.empty() || !tokens.diffusion_decoder.empty())
+      throw Error(ErrorKind::kArgument,
+                  {.place = "tokenizer or diffusion decoder", .what = "is for worlds of tokens, and this is none"});
     return WorldModelPipeline(pipeline::load_diffusion(model, options, max_memory));
   });
 }

@@ -20,6 +20,9 @@ constexpr const char* kUniPC =
     R"({"_class_name": "UniPCMultistepScheduler", "use_karras_sigmas": true, "use_flow_sigmas": true,
                                    "prediction_type": "flow_prediction", "sigma_max": 200.0, "sigma_min": 0.01})";
 
+constexpr const char* kTokenDecoder =
+    R"({"_class_name": "EDMEulerScheduler", "sigma_min": 0.02, "sigma_max": 80.0, "sigma_data": 0.5})";
+
 // The network's file: "model.pt" or the only other one that lies in the folder itself; empty where there are none or
 // several.
 fs::path network_file(const fs::path& folder) {
@@ -46,6 +49,7 @@ struct Kind {
 };
 
 Kind kind_of(const Config& network) {
+  if (network.has("token_vocabulary")) return {"DiffusionDecoderGeneralDIT", kTokenDecoder};
   const bool takes_video = network.get<int64_t>("in_channels", 16) > network.get<int64_t>("out_channels", 16);
   if (network.get<std::string>("_generation", "") == "predict1")
     return {takes_video ? "CosmosVideoToWorldPipeline" : "CosmosTextToWorldPipeline", kEdm};
@@ -61,8 +65,8 @@ std::optional<ModelDescription> describe_cosmos_folder(const fs::path& folder, R
       folder, {"tokenizer/tokenizer.pth", "tokenizer.pth", "../../tokenizer.pth", "../Cosmos-Tokenize1-CV8x8x8-720p"});
   if (file.empty() || tokenizer.empty()) return std::nullopt;
   ComponentDescription network = recognise(file), vae = recognise(tokenizer);
-  if (network.class_name != "CosmosTransformer3DModel" || network.dialect != "original" || vae.class_name.empty())
-    return std::nullopt;
+  const bool known = network.class_name == "CosmosTransformer3DModel" || network.class_name == "DiffusionDecoderGeneralDIT";
+  if (!known || network.dialect != "original" || vae.class_name.empty()) return std::nullopt;
 
   const Kind kind = kind_of(network.config);
   ModelDescription model{"pipeline", kind.class_name, folder, {}};

@@ -1,6 +1,7 @@
 #include <array>
 
 #include "models/cosmos/cosmos_transformer_3d_model.h"
+#include "models/cosmos/token_decoder.h"
 #include "orrery/error.h"
 
 // The layouts of the original repositories: Predict1 (cosmos-predict1, general_dit.py) and Predict2 and 2.5
@@ -124,8 +125,6 @@ std::optional<Config> describe(const Weights& weights, const Layout& layout) {
                 layers = size.layers();
   const int64_t in_channels = size("patch_embed.proj.weight", 1) / kPatch - 1;  // one is the padding mask
   if (width < 1 || head_dim < 1 || layers < 1 || in_channels < 1 || width % head_dim != 0) return std::nullopt;
-  for (const char* name : kOtherNetworks)
-    if (weights.has_prefix(name)) return std::nullopt;
 
   const int64_t out_channels = size("proj_out.weight", 0) / kPatch;
   const int64_t projected = size("crossattn_proj.0.weight", 1);
@@ -166,8 +165,20 @@ std::optional<Config> describe(const Weights& weights, const Layout& layout) {
 }  // namespace
 
 std::optional<Config> describe_cosmos_transformer(const Weights& weights) {
+  for (const char* name : kOtherNetworks)
+    if (weights.has_prefix(name)) return std::nullopt;
   if (auto config = describe(weights, kPredict1)) return config;
   return describe(weights, kPredict2);
+}
+
+std::optional<Config> describe_cosmos_token_decoder(const Weights& weights) {
+  const auto tokens = weights.shape("token_embedder.weight");
+  auto config = tokens && tokens->size() == 2 ? describe(weights, kPredict1) : std::nullopt;
+  if (!config) return std::nullopt;
+  return config->with("_class_name", std::string("DiffusionDecoderGeneralDIT"))
+      .with("rope_scale", std::vector<double>{1, 1.5, 1.5})
+      .with("token_vocabulary", (*tokens)[0])
+      .with("token_dim", (*tokens)[1]);
 }
 
 std::vector<Names> cosmos_transformer_layouts(const Config& config) {
