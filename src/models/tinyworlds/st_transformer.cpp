@@ -112,7 +112,7 @@ TinyTransformer::TinyTransformer(const Weights& weights, const TinyWorldConfig& 
 
 at::Tensor TinyTransformer::operator()(at::Tensor x, const at::Tensor& actions) const {
   const auto time = at::constant_pad_nd(sine_cosine(x.size(1), temporal_dim_), {x.size(3) - temporal_dim_, 0});  // [T,E]
-  x = x + time.unsqueeze(1);
+  x = x + time.unsqueeze(1).to(x.device());
   for (const Block& block : blocks_) x = block.ffn(block.temporal_attn(block.spatial_attn(x, actions), actions), actions);
   return x;
 }

@@ -17,7 +17,7 @@ TinyDynamics::TinyDynamics(const Config& config, const Weights& weights)
       latent_embed_(weights.sub("latent_embed"), config_.latent_dim, config_.embed_dim, true),
       transformer_(weights.sub("transformer"), config_),
       mask_token_(weights.get("mask_token", {1, 1, 1, config_.latent_dim})),
-      positions_(tiny_positions(config_)) {
+      positions_(tiny_positions(config_).to(weights.device())) {
   int64_t vocabulary = 1;
   for (int64_t i = 0; i < config_.latent_dim; ++i) vocabulary *= config_.num_bins;
   output_mlp_ = layers::Linear(weights.sub("output_mlp"), config_.embed_dim, vocabulary, true);
@@ -32,7 +32,7 @@ at::Tensor TinyDynamics::imagine(const at::Tensor& codes, const at::Tensor& acti
   constexpr float kSlope = 5;  // of the exponential by which more and more is settled
   const int64_t places = codes.size(2), past = codes.size(1);
   at::Tensor whole = at::cat({codes, mask_token_.expand({1, 1, places, config_.latent_dim})}, 1);
-  at::Tensor masked = at::ones({places}, at::kBool);
+  at::Tensor masked = at::ones({places}, codes.options().dtype(at::kBool));
   // The look after the last takes the most likely of what is left.
   for (int64_t look = 0; look <= looks && masked.any().item<bool>(); ++look) {
     const at::Tensor scores = logits(whole, actions).select(1, past).squeeze(0);  // [P,K]

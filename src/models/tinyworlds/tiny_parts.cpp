@@ -22,7 +22,7 @@ at::Tensor TinyPointwise::operator()(const at::Tensor& x) const {
 TinyPatchEmbedding::TinyPatchEmbedding(const Weights& weights, const TinyWorldConfig& config)
     : patch_(config.patch_size),
       proj_(weights.sub("proj"), 3 * config.patch_size * config.patch_size, config.embed_dim),
-      positions_(tiny_positions(config)) {}
+      positions_(tiny_positions(config).to(weights.device())) {}
 
 at::Tensor TinyPatchEmbedding::operator()(const at::Tensor& frames) const {
   const auto patches = frames.transpose(1, 2).unflatten(4, {-1, patch_}).unflatten(3, {-1, patch_});  // [B,T,3,hp,p,wp,p]
@@ -47,11 +47,11 @@ at::Tensor TinyQuantizer::values(const at::Tensor& digits) const {
 }
 
 at::Tensor TinyQuantizer::index(const at::Tensor& digits) const {
-  return (digits * at::pow(at::Scalar(bins), at::arange(dim, at::kLong))).sum(-1);
+  return (digits * at::pow(at::Scalar(bins), at::arange(dim, digits.options().dtype(at::kLong)))).sum(-1);
 }
 
 at::Tensor TinyQuantizer::digits_of(const at::Tensor& index) const {
-  const auto places = at::pow(at::Scalar(bins), at::arange(dim, at::kLong));
+  const auto places = at::pow(at::Scalar(bins), at::arange(dim, index.options().dtype(at::kLong)));
   return index.to(at::kLong).unsqueeze(-1).div(places, "floor").remainder(bins);
 }
 
@@ -65,7 +65,7 @@ TinyVideoTokenizer::TinyVideoTokenizer(const Config& config, const Weights& weig
       latent_embed_(weights.sub("decoder.latent_embed"), config_.latent_dim, config_.embed_dim, true),
       to_pixels_(weights.sub("decoder.frame_head.to_pixels"), config_.embed_dim,
                  3 * config_.patch_size * config_.patch_size),
-      positions_(tiny_positions(config_)) {
+      positions_(tiny_positions(config_).to(weights.device())) {
   weights.ignore("quantizer.basis");
   spec_.spatial_stride = config_.patch_size;
   spec_.latent_channels = config_.latent_dim;
