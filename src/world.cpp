@@ -2,6 +2,8 @@
 
 #include <ATen/ATen.h>
 
+#include <sstream>
+
 #include "byte_stream.h"
 #include "content_hash.h"
 #include "guarded.h"
@@ -34,6 +36,11 @@ World::~World() = default;
 std::unique_ptr<World> World::from_pretrained(const std::string& path, const LoadOptions& options) {
   return guarded(path, [&] {
     const ModelDescription model = describe_model(path, options.work);
+    if (model.class_name.empty())
+      throw Error(ErrorKind::kUnsupported, {.place = model.path.string(),
+                                            .what = "is no interactive world",
+                                            .expected = "a folder with a model_index.json, or a world's own files",
+                                            .got = "a " + model.kind});
     std::unique_ptr<World> world = models::world_entry_of(model.class_name, path).build(model, options);
     world->identity_ = std::make_shared<ModelIdentity>(model.path);
     return world;
@@ -68,11 +75,19 @@ at::Tensor World::step(State& state, const std::vector<double>& action, const at
   return guarded("step", [&] {
     check(state);
     action_space().check(action);
+    if (noise.defined() && !at::isfinite(noise).all().item<bool>())
+      throw Error(ErrorKind::kArgument, {.place = "noise", .what = "is not finite (NaN or infinity)"});
     State::Moment before = state.now();
     try {
       const at::Tensor frames = imagine(state, action, noise);
       state.remember(std::move(before));
       return frames;
+    } catch (const c10::Error&) {  // all else was checked, so it is the noise that does not fit the network
+      state.go_to(std::move(before));
+      if (!noise.defined()) throw;
+      std::ostringstream got;
+      got << noise.sizes();
+      throw Error(ErrorKind::kArgument, {.place = "noise", .what = "does not fit a step of this world", .got = got.str()});
     } catch (...) {
       state.go_to(std::move(before));
       throw;

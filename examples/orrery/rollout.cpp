@@ -12,7 +12,7 @@
 #include <numeric>
 #include <optional>
 
-#include "orrery/arrays.h"
+#include "actions_file.h"
 #include "orrery/error.h"
 #include "orrery/media.h"
 #include "orrery/weights.h"
@@ -33,42 +33,6 @@ struct Options {
 };
 
 using Rows = std::vector<std::vector<double>>;
-
-Rows rows_of(const at::Tensor& table) {
-  const at::Tensor rows = (table.dim() == 1 ? table.unsqueeze(1) : table).to(at::kDouble).contiguous();
-  Rows out;
-  for (int64_t i = 0; i < rows.size(0); ++i) {
-    const double* row = rows.data_ptr<double>() + i * rows.size(1);
-    out.emplace_back(row, row + rows.size(1));
-  }
-  return out;
-}
-
-// .npy, .safetensors with `actions`, or a JSON array of rows, numbers or named actions.
-Rows read_actions(const fs::path& path, const orrery::World& world) {
-  if (path.extension() == ".npy") return rows_of(orrery::load_npy(path));
-  if (path.extension() == ".safetensors") {
-    const orrery::TensorMap tensors = orrery::load_safetensors(path);
-    return rows_of(orrery::require_input(tensors, "actions", path.string()));
-  }
-  std::ifstream file(path);
-  const auto json = nlohmann::json::parse(file, nullptr, /*allow_exceptions=*/false);
-  if (!json.is_array())
-    throw orrery::Error(
-        orrery::ErrorKind::kArgument,
-        {.place = path.string(), .what = "holds no actions", .expected = "a .npy, a .safetensors, or a JSON array of rows"});
-  Rows out;
-  for (const auto& row : json) {
-    if (row.is_string()) {
-      out.push_back(world.encode_action(row.get<std::string>()));
-      continue;
-    }
-    std::vector<double>& numbers = out.emplace_back();  // what is no number is refused, with its row, before its step
-    for (const auto& number : row.is_array() ? row : nlohmann::json::array({row}))
-      numbers.push_back(number.is_number() ? number.get<double>() : std::nan(""));
-  }
-  return out;
-}
 
 // What the world is begun with beside pictures, by the names of the tensors.
 orrery::WorldPrompt read_prompt(const fs::path& path) {
@@ -194,19 +158,25 @@ void replay(const Options& options, const orrery::World& world) {
 
 void run(const Options& options) {
   require_writable(options.output);
+  if (!options.record.empty()) require_writable(options.record);
   const auto world = orrery::World::from_pretrained(options.model.path, options.model.load());
   if (!options.replay.empty()) return replay(options, *world);
-  const Rows actions = read_actions(options.actions, *world);
+  const Rows actions = read_actions(options.actions, world->action_space());
   const int64_t rows = options.num_frames > 0 ? options.num_frames : static_cast<int64_t>(actions.size());
   if (rows > static_cast<int64_t>(actions.size()))
     throw orrery::Error(orrery::ErrorKind::kArgument, {.place = options.actions.string(),
                                                        .what = "holds too few actions",
                                                        .expected = std::to_string(rows) + " rows",
                                                        .got = std::to_string(actions.size())});
-  const int64_t rows_per_step = world->action_space().rows_per_step;
+  const int64_t rows_per_step = world->action_space().rows_per_step, steps = (rows + rows_per_step - 1) / rows_per_step;
   at::Tensor noise;
   if (!options.noise.empty())
     noise = orrery::require_input(orrery::load_safetensors(options.noise), "noise", options.noise.string());
+  if (noise.defined() && (noise.dim() == 0 || noise.size(0) < steps))
+    throw orrery::Error(orrery::ErrorKind::kArgument, {.place = options.noise.string() + ": noise",
+                                                       .what = "holds too few draws, one for each step",
+                                                       .expected = std::to_string(steps),
+                                                       .got = std::to_string(noise.dim() == 0 ? 0 : noise.size(0))});
 
   const fs::path& seen = options.image.empty() ? options.video : options.image;
   orrery::State state =

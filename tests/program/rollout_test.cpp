@@ -1,0 +1,91 @@
+// orrery rollout from outside: files of actions and noise that do not fit.
+#include <ATen/ATen.h>
+#include <gmock/gmock.h>
+
+#include <filesystem>
+#include <limits>
+
+#include "orrery/weights.h"
+#include "program/run_program.h"
+#include "support/paths.h"
+#include "support/temporary.h"
+
+namespace orrery {
+namespace {
+
+namespace fs = std::filesystem;
+using testing::Ended;
+using ::testing::HasSubstr;
+using testing::run_program;
+
+class RolloutTest : public ::testing::Test {
+ protected:
+  void SetUp() override {
+    if (!fs::exists(testing::program_path())) GTEST_SKIP() << "the program is not built";
+  }
+  std::string at_folder(const std::string& name) const { return (folder_ / name).string(); }
+  std::string json(const std::string& text) const {
+    testing::write_file(folder_ / "actions.json", text);
+    return at_folder("actions.json");
+  }
+  std::string tensor(const std::string& name, const at::Tensor& values) const {
+    save_safetensors(folder_ / (name + ".safetensors"), {{name, values}});
+    return at_folder(name + ".safetensors");
+  }
+  // What is said of two rows and more; no file is left.
+  std::string error_of(const std::string& actions, std::vector<std::string> more = {}) const {
+    std::vector<std::string> line = {"rollout",
+                                     "--model",
+                                     world_,
+                                     "-i",
+                                     world_ + "/sample/first_frame.png",
+                                     "--actions",
+                                     actions,
+                                     "-o",
+                                     at_folder("out.safetensors")};
+    line.insert(line.end(), more.begin(), more.end());
+    const Ended ended = run_program(line);
+    EXPECT_EQ(ended.code, 1);
+    EXPECT_FALSE(fs::exists(folder_ / "out.safetensors"));
+    return ended.err;
+  }
+
+  testing::TemporaryFolder folder_;
+  std::string world_ = (testing::source_root() / "examples/worlds/pusht").string();
+};
+
+TEST_F(RolloutTest, AFileThatHoldsNoRowsIsAnError) {
+  EXPECT_THAT(error_of(json("[]")), HasSubstr("0 rows"));
+  EXPECT_THAT(error_of(json("{}")), HasSubstr("JSON array of rows"));
+  EXPECT_THAT(error_of(at_folder("nowhere.json")), HasSubstr("cannot be read"));
+  EXPECT_THAT(error_of(json(std::string(100000, '[') + std::string(100000, ']'))), HasSubstr("row 0"));
+  EXPECT_THAT(error_of(tensor("actions", at::zeros({2, 2, 2}))), HasSubstr("[T, A]"));
+  EXPECT_THAT(error_of(tensor("actions", at::zeros({0, 2}))), HasSubstr("[T, A]"));
+  EXPECT_THAT(error_of(tensor("actions", at::tensor(3.0))), HasSubstr("[T, A]"));
+  EXPECT_THAT(error_of(tensor("poses", at::zeros({2, 2}))), HasSubstr("'actions'"));
+}
+
+TEST_F(RolloutTest, ARowThatDoesNotFitIsNamed) {
+  EXPECT_THAT(error_of(json("[[9,9,9]]")), HasSubstr("row 0: action: has the wrong width"));
+  EXPECT_THAT(error_of(json(R"(["left","fly"])")), HasSubstr("row 1: action"));
+  EXPECT_THAT(error_of(json("[[9,null]]")), HasSubstr("row 0: action[1]"));
+  EXPECT_THAT(error_of(json("[[9,900]]")), HasSubstr("0 … 512"));
+}
+
+TEST_F(RolloutTest, NoiseThatDoesNotFitIsNamed) {
+  const std::string two = json("[[9,9],[9,9]]");
+  EXPECT_THAT(error_of(two, {"--noise", tensor("noise", at::zeros({1, 3}))}), HasSubstr("too few draws"));
+  EXPECT_THAT(error_of(two, {"--noise", tensor("noise", at::tensor(1.f))}), HasSubstr("too few draws"));
+  EXPECT_THAT(error_of(two, {"--noise", tensor("noise", at::zeros({2, 3}))}), HasSubstr("noise: does not fit a step"));
+  EXPECT_THAT(error_of(two, {"--noise", tensor("noise", at::full({2, 8, 8, 8}, std::numeric_limits<float>::quiet_NaN()))}),
+              HasSubstr("noise: is not finite"));
+}
+
+TEST_F(RolloutTest, WhatCannotBeDoneIsSaidBeforeTheWork) {
+  EXPECT_THAT(error_of(json("[[9,9]]"), {"--record", "/nonexistent/drive"}), HasSubstr("folder does not exist"));
+  world_ = (testing::source_root() / "examples/models/taef2").string();
+  EXPECT_THAT(error_of(json("[[9,9]]")), HasSubstr("is no interactive world"));
+}
+
+}  // namespace
+}  // namespace orrery
