@@ -9,6 +9,7 @@
 #include "guarded.h"
 #include "models/registry.h"
 #include "orrery/error.h"
+#include "orrery/media.h"
 #include "orrery/pipeline.h"
 #include "orrery/tokenizer.h"
 #include "orrery/world.h"
@@ -55,6 +56,7 @@ Action WorldModel::encode_action(const std::string& name) const {
 Latents WorldModel::Impl::rollout(const Video& seen, const FutureOptions& options) const {
   if (!options.prompt.empty())
     throw Error(ErrorKind::kArgument, {.place = path, .what = "takes no prompt", .hint = "give an action"});
+  const ActionSpace& space = world->action_space();
   if (!options.actions.empty() && static_cast<int64_t>(options.actions.size()) < options.num_frames)
     throw Error(ErrorKind::kArgument, {.place = "actions",
                                        .what = "are too few",
@@ -62,11 +64,23 @@ Latents WorldModel::Impl::rollout(const Video& seen, const FutureOptions& option
                                        .got = std::to_string(options.actions.size())});
   State state = world->begin(seen, options.seed);
   std::vector<at::Tensor> frames;
-  for (int64_t i = 0; i < options.num_frames; ++i) {
-    const Action& action = options.actions.empty() ? options.action : options.actions[static_cast<size_t>(i)];
+  int64_t imagined = 0;
+  while (imagined < options.num_frames) {  // a step of some worlds takes several rows and brings several frames
+    Action action = options.action;
+    const auto rows = std::min<size_t>(options.actions.size(), static_cast<size_t>(imagined + space.rows_per_step));
+    for (auto row = static_cast<size_t>(imagined); row < rows; ++row)
+      action.insert(action.end(), options.actions[row].begin(), options.actions[row].end());
     frames.push_back(world->step(state, action).transpose(0, 1).unsqueeze(0));  // [1,3,T,H,W]
+    imagined += frames.back().size(2);
   }
-  return tokenizer->encode(to_video(at::cat(frames, 2), world->action_space().rate_hz));
+  at::Tensor future = at::cat(frames, 2).slice(2, 0, options.num_frames);
+  // A tokenizer that codes 1 + s·n frames codes these behind the newest seen one.
+  const int64_t stride = tokenizer->spec().temporal_stride;
+  if (stride > 1 && options.num_frames % stride == 0) {
+    const Video newest{seen.frames.narrow(0, seen.num_frames() - 1, 1), seen.fps};
+    future = at::cat({to_input(resize(newest, {.height = world->height(), .width = world->width()})), future}, 2);
+  }
+  return tokenizer->encode(to_video(future, space.rate_hz));
 }
 
 Latents WorldModel::generate(const Latents& seen, const FutureOptions& options) const {

@@ -40,6 +40,7 @@ class WorldCaseTest : public ::testing::TestWithParam<std::string> {
   State begin() const {
     WorldPrompt prompt;
     if (const auto embeds = given_.find("image_embeds"); embeds != given_.end()) prompt.conditions.image = embeds->second;
+    if (const auto embeds = given_.find("prompt_embeds"); embeds != given_.end()) prompt.conditions.text = embeds->second;
     return world_->begin({given_.at("image"), 0}, 5, prompt);
   }
 

@@ -1,7 +1,12 @@
 // orrery generate: a prompt, a picture or a video to a future.
+#include <ATen/core/Tensor.h>
+#include <ATen/ops/tensor.h>
+
+#include <algorithm>
 #include <memory>
 #include <nlohmann/json.hpp>
 
+#include "actions_file.h"
 #include "future_output.h"
 #include "orrery/error.h"
 #include "orrery/media.h"
@@ -17,10 +22,11 @@ namespace fs = std::filesystem;
 struct Options {
   ModelOptions model;
   orrery::GenerateOptions generate;
-  fs::path image, last_image, video, control, noise, prompt_embeds, output;
+  fs::path image, last_image, video, actions, noise, prompt_embeds, output;
   orrery::ResizeMode fit = orrery::ResizeMode::kCrop;
   orrery::TokenWorldOptions tokens;
-  double control_weight = 1;
+  std::vector<std::string> controls, control_masks;
+  std::vector<double> control_weights;
   uint64_t max_memory = 0;
   int64_t preview_every = 0;
   std::string preview_decoder;
@@ -77,6 +83,57 @@ at::Tensor frames_of(const fs::path& path, const char* name, const orrery::ReadO
   return frames.dim() == 4 ? frames.unsqueeze(2) : frames;
 }
 
+// "edge=FILE" is a kind and its file, "FILE" a file alone.
+std::pair<std::string, fs::path> kind_and_file(const std::string& text) {
+  const size_t sign = text.find('=');
+  if (sign == std::string::npos || fs::exists(text)) return {"", text};
+  return {text.substr(0, sign), text.substr(sign + 1)};
+}
+
+void read_controls(Options& options, const orrery::ReadOptions& how) {
+  const auto& weights = options.control_weights;
+  if (weights.size() > 1 && weights.size() != options.controls.size())
+    throw orrery::Error(orrery::ErrorKind::kArgument, {.place = "--control-weight",
+                                                       .what = "is not given once, or once for each control",
+                                                       .expected = std::to_string(options.controls.size()),
+                                                       .got = std::to_string(weights.size())});
+  auto& controls = options.generate.controls;
+  for (const std::string& text : options.controls) {
+    const auto [kind, file] = kind_and_file(text);
+    const double weight = weights.empty() ? 1 : weights[std::min(controls.size(), weights.size() - 1)];
+    controls.push_back({.kind = kind, .video = frames_of(file, "video", how), .mask = {}, .weight = weight});
+  }
+  for (const std::string& text : options.control_masks) {
+    const auto named = kind_and_file(text);
+    const auto found =
+        std::find_if(controls.begin(), controls.end(), [&](const auto& each) { return each.kind == named.first; });
+    if (found == controls.end())
+      throw orrery::Error(orrery::ErrorKind::kArgument,
+                          {.place = "--control-mask " + text, .what = "is for a control that is not given"});
+    const at::Tensor mask = frames_of(named.second, "mask", how);
+    // A picture's brightness, or a tensor as it is.
+    found->mask = named.second.extension() == ".safetensors" ? mask : mask.mean(1, /*keepdim=*/true).mul(0.5).add(0.5);
+  }
+}
+
+// The rows as a table, each checked against what the model takes.
+at::Tensor table_of(const fs::path& path, const std::string& model) {
+  const auto space = orrery::describe_action_space(orrery::describe_model(model, work()));
+  if (!space)
+    throw orrery::Error(
+        orrery::ErrorKind::kArgument,
+        {.place = "--actions", .what = "are nothing that this model can be steered by", .hint = "leave them out"});
+  const auto rows = read_actions(path, *space);
+  orrery::ActionSpace one = *space;
+  one.rows_per_step = 1;
+  std::vector<double> numbers;
+  for (size_t i = 0; i < rows.size(); ++i) {
+    one.check(rows[i], path.string() + ": row " + std::to_string(i) + ": action");
+    numbers.insert(numbers.end(), rows[i].begin(), rows[i].end());
+  }
+  return at::tensor(numbers, at::kDouble).view({-1, space->width});
+}
+
 void read_inputs(Options& options, const orrery::GenerationDefaults& defaults, const orrery::InputRules& rules) {
   orrery::GenerateOptions& generate = options.generate;
   orrery::ReadOptions how;
@@ -94,9 +151,8 @@ void read_inputs(Options& options, const orrery::GenerationDefaults& defaults, c
   };
   generate.picture = whole(options.image);
   generate.last_picture = whole(options.last_image);
-  if (!options.control.empty())
-    generate.controls = {
-        {.kind = "", .video = frames_of(options.control, "video", how), .mask = {}, .weight = options.control_weight}};
+  read_controls(options, how);
+  if (!options.actions.empty()) generate.actions = table_of(options.actions, options.model.path);
   if (!options.noise.empty()) {
     const orrery::TensorMap tensors = orrery::load_safetensors(options.noise);
     generate.noise = named(tensors, "noise", options.noise);
@@ -168,9 +224,22 @@ void add_generate(CLI::App& app) {
   command->add_option("--last-image", options->last_image, "Picture to arrive at (first-and-last-frame models)")
       ->needs(image);
   command->add_option("--video", options->video, "Video to go on from (or .safetensors with `video`)")->excludes(image);
-  CLI::Option* control = command->add_option(
-      "--control", options->control, "Video of edges, depth, … that steers the future (or .safetensors with `video`)");
-  command->add_option("--control-weight", options->control_weight, "How much it counts")->needs(control);
+  const auto repeatable = [](CLI::Option* option) {
+    return option->expected(1)->allow_extra_args(false)->multi_option_policy(CLI::MultiOptionPolicy::TakeAll);
+  };
+  CLI::Option* control = repeatable(command->add_option(
+      "--control", options->controls,
+      "Video of edges, depth, … that steers the future (or .safetensors with `video`); several as KIND=FILE"));
+  repeatable(
+      command->add_option("--control-weight", options->control_weights, "How much it counts, once or for each control"))
+      ->needs(control);
+  repeatable(command->add_option("--control-mask", options->control_masks,
+                                 "[KIND=]video, white where that control counts (or .safetensors with `mask`)"))
+      ->needs(control);
+  command->add_option(
+      "--actions", options->actions,
+      "What is done before each frame behind the first: .npy, .json (rows, numbers or names) or .safetensors "
+      "with `actions` [T,A]");
   command->add_option("--condition-frames", generate.condition_frames, "Go on from the last so many frames")
       ->check(CLI::PositiveNumber);
   command->add_option("--fit", options->fit, "How a picture of another shape is brought to size: stretch, crop or letterbox")

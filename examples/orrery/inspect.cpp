@@ -72,6 +72,8 @@ nlohmann::ordered_json to_json(const orrery::ActionSpace& space) {
 void print_actions(const orrery::ActionSpace& space) {
   std::printf("\nactions: %s, %lld number%s a row, %g steps a second; %s\n", space.discrete ? "discrete" : "continuous",
               static_cast<long long>(space.width), space.width == 1 ? "" : "s", space.rate_hz, space.units.c_str());
+  if (!space.normalisation.empty()) std::printf("  normalised by the model: %s\n", space.normalisation.c_str());
+  for (size_t i = 0; space.low.empty() && i < space.names.size(); ++i) std::printf("  %s\n", space.names[i].c_str());
   for (size_t i = 0; i < space.low.size(); ++i)
     std::printf("  %-20s %g … %g\n", i < space.names.size() ? space.names[i].c_str() : "", space.low[i], space.high[i]);
   for (const auto& [name, row] : space.named) {
@@ -85,10 +87,11 @@ void print_actions(const orrery::ActionSpace& space) {
 
 // What a world model needs to imagine a future; nothing for what is none.
 std::optional<orrery::MemoryNeed> memory_of(const orrery::ModelDescription& model, const Options& options) {
-  if (model.kind != "pipeline" || orrery::describe_action_space(model)) return std::nullopt;
+  if (model.kind != "pipeline") return std::nullopt;
   try {
     return orrery::predict_memory(model, options.frames, options.height, options.width);
   } catch (const orrery::Error& error) {  // what is wrong with the parts stands in the table
+    if (error.kind() == orrery::ErrorKind::kUnsupported && orrery::describe_action_space(model)) return std::nullopt;
     std::fprintf(stderr, "the memory cannot be predicted: %s\n", error.what());
     return std::nullopt;
   }

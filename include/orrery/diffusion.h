@@ -19,6 +19,8 @@
 
 namespace orrery {
 
+struct ActionSpace;  ///< orrery/action_space.h
+
 /// One row of a schedule: how noisy the sample is, and what the reference's scheduler calls that.
 struct NoiseLevel {
   double sigma = 0;
@@ -111,8 +113,16 @@ class ORRERY_API DiffusionRecipe {
   virtual int64_t usable_frames(int64_t seen) const { return seen; }
   /// Whether it needs control videos.
   virtual bool takes_controls() const { return false; }
+  /// What steers each frame behind the first; null: it takes no actions.
+  virtual const ActionSpace* action_space() const { return nullptr; }
+  /// Rows of it, float [T,A], as the network takes them: [1,T,A].
+  virtual at::Tensor normalised_actions(const at::Tensor& rows) const { return rows; }
+  /// What stands in the place of an empty prompt, float [1,L,D]; undefined: it is embedded like any other.
+  virtual at::Tensor no_prompt() const { return {}; }
   /// How many frames a later window of a long future goes on from; 0: there can be no later window.
   virtual int64_t overlap_frames() const { return 0; }
+  /// Frames [1,3,K,H,W] at the end of a window as the next one goes on from them.
+  virtual at::Tensor handed_on(const at::Tensor& frames) const { return frames; }
   /// The pixels to encode as history: `seen` float [B,3,K,H,W] in [-1,1] → [B,3,K',H,W], padded as the reference pads.
   virtual at::Tensor conditioning_clip(const at::Tensor& seen, int64_t num_frames) const = 0;
   /// A prompt as the network takes it, float [1,L,D]: the reference's template, length and padding. `cut` tells how many

@@ -41,6 +41,7 @@ struct GenerateOptions {
 
   at::Tensor seen;                ///< float [1,3,K,H,W] in [-1,1]: a picture (K = 1) or a video to go on from
   std::vector<Control> controls;  ///< `video` in pixels float [1,3,T,H,W] in [-1,1]; what steers the future
+  at::Tensor actions;             ///< float [T,A]: what is done before each frame behind the first, in the data set's units
   at::Tensor last_image;          ///< float [1,3,1,H,W]: the picture to arrive at (first-and-last-frame models)
   /// The same two pictures uint8 [1,H',W',3] before they were brought to size, for checkpoints with a picture encoder;
   /// without them it looks at `seen` and `last_image`.

@@ -91,6 +91,9 @@ class ORRERY_API WorldModelPipeline {
   /// The tokenizer's networks; Tokenizer(pipeline.autoencoder()) codes videos with them.
   std::shared_ptr<const Autoencoder> autoencoder() const;
 
+  /// A prompt as generate() embeds it, float [1,L,D], for those who go on with it. Throws Error(kArgument) where the
+  /// checkpoint has no text encoder.
+  at::Tensor embed_prompt(const std::string& prompt, const WorkOptions& work = {}) const;
   /// Everything but decoding, in one window: the final latents. Throws Error(kArgument) on sizes or conditions that do not
   /// fit (saying the nearest that do), Error(kWeights) naming the step at which latents stop being finite,
   /// Error(kCancelled).

@@ -19,7 +19,9 @@ struct FutureOptions {
   Action action = {};                ///< taken at every step, where the world is one to act in
   std::vector<Action> actions = {};  ///< in place of `action`: one row a frame
   std::string prompt = {};           ///< where the world is told in words
-  int64_t num_frames = 16;           ///< frames to imagine; of a world told in words, the seen ones included
+  /// Frames to imagine; of a world told in words, the seen ones included. A tokenizer that codes 1 + s·n frames codes s·n of
+  /// them behind the newest seen frame, which then is the first that decodes.
+  int64_t num_frames = 16;
   uint64_t seed = 0;
 };
 

@@ -1,5 +1,6 @@
 #include "models/registry.h"
 
+#include "models/cosmos/cosmos_actions.h"
 #include "models/cosmos/cosmos_controlnet_model.h"
 #include "models/cosmos/cosmos_folder.h"
 #include "models/cosmos/cosmos_recipes.h"
@@ -88,6 +89,7 @@ const std::vector<Entry>& entries() {
 
 const std::vector<PipelineEntry>& pipeline_entries() {
   static const std::vector<PipelineEntry> table = {
+      {"ActionVideo2WorldInference", build_cosmos_predict25_recipe},
       {"CausalInferencePipeline", build_causal_wan_recipe},
       {"Cosmos2TextToImagePipeline", build_cosmos_predict2_recipe, cosmos_predict2_scheduler},
       {"Cosmos2VideoToWorldPipeline", build_cosmos_predict2_recipe, cosmos_predict2_scheduler},
@@ -96,6 +98,7 @@ const std::vector<PipelineEntry>& pipeline_entries() {
       {"CosmosTextToWorldPipeline", build_cosmos_predict1_recipe},
       {"CosmosVideoToWorldPipeline", build_cosmos_predict1_recipe},
       {"DiffusionDecoderGeneralDIT", build_cosmos_token_decoder_recipe},
+      {"Video2WorldActionConditionedPipeline", build_cosmos_predict2_recipe, cosmos_predict2_scheduler},
       {"WanImageToVideoPipeline", build_wan_recipe},
       {"WanPipeline", build_wan_recipe},
   };
@@ -104,11 +107,14 @@ const std::vector<PipelineEntry>& pipeline_entries() {
 
 const std::vector<WorldEntry>& world_entries() {
   static const std::vector<WorldEntry> table = {
+      {"ActionVideo2WorldInference", build_cosmos_action_world, cosmos_action_space},
+      {"ActionVideo2WorldSelfForcing", build_cosmos_causal_world, cosmos_causal_action_space},
       {"CausalInferencePipeline", build_causal_wan_world, causal_wan_actions},
       {"OasisWorldPipeline", build_oasis_world, oasis_actions},
       {"OrreryWorldPipeline", build_orrery_world, orrery_world_actions},
       {"RssmWorldPipeline", build_rssm_world, rssm_world_actions},
       {"TinyWorldsPipeline", build_tiny_world, tiny_world_actions},
+      {"Video2WorldActionConditionedPipeline", build_cosmos_action_world, cosmos_action_space},
   };
   return table;
 }

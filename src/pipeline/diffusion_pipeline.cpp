@@ -10,6 +10,7 @@
 #include "pipeline/generator.h"
 #include "pipeline/memory.h"
 #include "pipeline/parts.h"
+#include "pipeline/prompts.h"
 #include "pipeline/stages.h"
 
 namespace orrery::pipeline {
@@ -20,8 +21,10 @@ struct Windows {
   int64_t count = 1, frames = 0, overlap = 0;
 };
 
-// A control video is as long as the future, unless the caller wants less of it.
+// A control video is as long as the future, and actions steer each frame behind the first, unless the caller wants less.
 int64_t frames_wanted(const Parts& parts, const GenerateOptions& options) {
+  if (options.actions.defined() && options.actions.dim() > 0)
+    return options.num_frames.value_or(1 + options.actions.size(0));
   const int64_t usual = options.controls.empty() ? parts.preset(options.compat, options.preset).numbers.num_frames
                                                  : options.controls.front().video.size(2);
   return options.num_frames.value_or(usual);
@@ -31,7 +34,9 @@ Windows plan(const Parts& parts, const GenerateOptions& options) {
   const GenerationDefaults& defaults = parts.preset(options.compat, options.preset).numbers;
   const int64_t total = frames_wanted(parts, options);
   Windows windows{.frames = options.window_frames.value_or(defaults.num_frames)};
-  if (total <= windows.frames) return {.frames = total};
+  // What is steered by actions is imagined in whole windows, whatever is kept of them.
+  const bool acting = parts.recipe->action_space() != nullptr;
+  if (total <= windows.frames && !acting) return {.frames = total};
   windows.overlap = options.overlap_frames.value_or(parts.recipe->overlap_frames());
   if (parts.recipe->overlap_frames() == 0) {
     if (!options.window_frames) return {.frames = total};  // one window, however long
@@ -45,13 +50,18 @@ Windows plan(const Parts& parts, const GenerateOptions& options) {
                                        .what = "leaves nothing to imagine",
                                        .expected = "1 … " + std::to_string(windows.frames - 1) + " frames",
                                        .got = std::to_string(windows.overlap)});
-  if (options.last_image.defined())
+  if (acting && windows.overlap != parts.recipe->overlap_frames())
+    throw Error(ErrorKind::kArgument, {.place = "overlap",
+                                       .what = "does not fit a chunk of actions",
+                                       .expected = std::to_string(parts.recipe->overlap_frames()),
+                                       .got = std::to_string(windows.overlap)});
+  if (options.last_image.defined() && total > windows.frames)
     throw Error(ErrorKind::kArgument, {.place = "last image",
                                        .what = "needs the whole future in one window",
                                        .expected = "at most " + std::to_string(windows.frames) + " frames",
                                        .got = std::to_string(total)});
   const int64_t fresh = windows.frames - windows.overlap;
-  windows.count = 1 + (total - windows.frames + fresh - 1) / fresh;
+  windows.count = 1 + std::max<int64_t>(0, total - windows.frames + fresh - 1) / fresh;
   return windows;
 }
 
@@ -60,6 +70,9 @@ class DiffusionPipeline final : public Generator {
   DiffusionPipeline(const ModelDescription& model, const LoadOptions& options, int64_t max_memory);
 
   GenerationDefaults defaults(Compat compat, const std::string& preset) const override;
+  at::Tensor embed_prompt(const std::string& prompt, const WorkOptions& work) const override {
+    return embed_prompts(parts_, {prompt}, work).front();
+  }
   Generated generate_latents(const GenerateOptions& options) const override;
   Generated generate(const GenerateOptions& options, const FrameSink& sink) const override;
 
@@ -92,7 +105,7 @@ DiffusionPipeline::DiffusionPipeline(const ModelDescription& model, const LoadOp
       parts_.image_encoder = component;
     } else if (component.name == "image_processor") {
       parts_.image_processor = component.config;
-    } else if (component.name.starts_with("transformer") || component.name == "controlnet") {
+    } else if (component.name.starts_with("transformer") || component.name.starts_with("controlnet")) {
       if (component.dialect == "original") parts_.published = Compat::kOriginal;
       loaded.components[component.name] = load_component(component, options);
     }
@@ -156,7 +169,7 @@ Generated DiffusionPipeline::generate(const GenerateOptions& options, const Fram
     decode_window(
         *autoencoder_, out.normalized.video, [&](const at::Tensor& frames) { stream.write(frames); }, options.work);
     out.timings.decode += seconds_since(start);
-    seen = stream.tail();
+    if (const at::Tensor tail = stream.tail(); tail.defined()) seen = parts_.recipe->handed_on(tail);
   }
   return out;
 }

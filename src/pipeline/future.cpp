@@ -8,10 +8,10 @@
 #include <sstream>
 #include <vector>
 
+#include "orrery/action_space.h"
 #include "orrery/error.h"
-#include "orrery/log.h"
-#include "orrery/text.h"
 #include "pipeline/decoding.h"
+#include "pipeline/prompts.h"
 #include "pipeline/stages.h"
 #include "sampling/noise.h"
 #include "sampling/solver.h"
@@ -63,7 +63,7 @@ void check_controls(const GenerateOptions& options, const DiffusionRecipe& recip
                  .what = options.controls.empty() ? "is what this model is steered by, and there is none"
                                                   : "is nothing that this model can be steered by",
                  .hint = options.controls.empty() ? "give --control" : "leave it out"});
-  for (const Control& control : options.controls)
+  for (const Control& control : options.controls) {
     if (control.video.dim() != 5 || control.video.size(2) < 1 || control.video.size(3) != height ||
         control.video.size(4) != width)
       throw Error(ErrorKind::kArgument,
@@ -71,6 +71,50 @@ void check_controls(const GenerateOptions& options, const DiffusionRecipe& recip
                    .what = "has the wrong shape",
                    .expected = "[1, 3, T, " + std::to_string(height) + ", " + std::to_string(width) + "]",
                    .got = text_of(control.video.sizes())});
+    const int64_t frames = options.controls.front().video.size(2);
+    if (control.video.size(2) != frames)
+      throw Error(ErrorKind::kArgument, {.place = "control '" + control.kind + "'",
+                                         .what = "is of another length than the first",
+                                         .expected = std::to_string(frames) + " frames",
+                                         .got = std::to_string(control.video.size(2))});
+    const at::Tensor& mask = control.mask;
+    if (mask.defined() &&
+        (mask.dim() != 5 || mask.size(1) != 1 || mask.size(2) != frames || !mask.isfinite().all().item<bool>()))
+      throw Error(ErrorKind::kArgument, {.place = "control '" + control.kind + "': mask",
+                                         .what = "does not lie over the control",
+                                         .expected = "finite numbers [1, 1, " + std::to_string(frames) + ", H, W]",
+                                         .got = text_of(mask.sizes())});
+  }
+}
+
+// Whether every window has its rows, one for each frame behind its first.
+void check_actions(const GenerateOptions& options, const DiffusionRecipe& recipe, int64_t num_frames, int64_t windows) {
+  const ActionSpace* space = recipe.action_space();
+  const at::Tensor& actions = options.actions;
+  if ((space != nullptr) != actions.defined())
+    throw Error(ErrorKind::kArgument, {.place = "actions",
+                                       .what = space ? "are what this model is steered by, and there are none"
+                                                     : "are nothing that this model can be steered by",
+                                       .hint = space ? "give --actions" : "leave them out"});
+  if (!space) return;
+  if (actions.dim() != 2 || actions.size(1) != space->width)
+    throw Error(ErrorKind::kArgument, {.place = "actions",
+                                       .what = "have the wrong width",
+                                       .expected = "[T, " + std::to_string(space->width) + "]",
+                                       .got = text_of(actions.sizes())});
+  const at::Tensor rows = actions.to(at::kDouble).contiguous();
+  for (int64_t i = 0; i < rows.size(0); ++i) {
+    const double* row = rows.const_data_ptr<double>() + i * space->width;
+    space->check({row, row + space->width}, "actions: row " + std::to_string(i));
+  }
+  const int64_t chunk = num_frames - 1, have = rows.size(0);
+  if (have >= windows * chunk) return;
+  const int64_t whole = have / chunk * chunk;
+  throw Error(ErrorKind::kArgument,
+              {.place = "actions",
+               .what = "do not fill whole chunks of " + std::to_string(chunk) + ", one row for each frame behind the first",
+               .expected = (whole > 0 ? std::to_string(whole) + " or " : "") + std::to_string(whole + chunk) + " rows",
+               .got = std::to_string(have)});
 }
 
 // Guidance as asked for: its scale, its form, and whether that makes a difference. diffusers lets a scale up to 1 be none.
@@ -114,6 +158,7 @@ Future::Future(const Parts& parts, const GenerateOptions& options, int64_t num_f
   const int64_t width = options.width.value_or(seen.defined() ? seen.size(4) : defaults.width);
   recipe.check(num_frames, height, width, seen.defined() ? seen.size(2) : 0);
   check_controls(options, recipe, height, width);
+  check_actions(options, recipe, num_frames, windows);
 
   inputs_.original = preset_.compat == Compat::kOriginal;
   if (!recipe.makes_pieces()) make_schedule();
@@ -142,29 +187,23 @@ void Future::make_schedule() {
   if (parts_.recipe->repeats_last_sigma() && !inputs_.original) schedule_.rows.back().next = schedule_.rows.back().sigma;
 }
 
-// Embeds the prompts that are given as text. The encoder, often larger than the network, lives only as long as this takes.
+// Embeds the prompts that are given as text.
 void Future::embed_prompts() {
-  const bool embed_positive = !inputs_.conditions.text.defined();
-  const std::string prompt = embed_positive ? allowed_prompt(options_.guardrails, options_.prompt) : "";
-  const bool embed_negative = inputs_.guided && !inputs_.negative_text.defined();
-  if (!embed_positive && !embed_negative) return;
-  if (!parts_.text_encoder || !parts_.text_tokenizer)
-    throw Error(ErrorKind::kArgument, {.place = "prompt",
-                                       .what = "cannot be embedded: the checkpoint has no text encoder and tokenizer",
-                                       .hint = "give --prompt-embeds"});
-  ProgressMeter meter(options_.work, "text", embed_negative ? 2 : 1);
-  const auto tokenizer = TextTokenizer::open(parts_.text_tokenizer->path);
-  const auto encoder = load_component(*parts_.text_encoder, parts_.load);
-  const auto embed = [&](const std::string& text) {
-    int64_t cut = 0;
-    const at::Tensor embedded = parts_.recipe->embed_prompt(*tokenizer, *encoder, text, cut);
-    if (cut > 0) log(LogLevel::kWarning, "the prompt is too long: its last " + std::to_string(cut) + " tokens were cut off");
-    return embedded;
-  };
-  if (embed_positive) inputs_.conditions.text = embed(prompt);
-  meter.tell(1);
-  if (embed_negative) inputs_.negative_text = embed(options_.negative_prompt.value_or(""));
-  text_seconds_ = meter.seconds();
+  at::Tensor &text = inputs_.conditions.text, &negative = inputs_.negative_text;
+  const std::string prompt = text.defined() ? "" : allowed_prompt(options_.guardrails, options_.prompt);
+  const std::string negative_prompt = options_.negative_prompt.value_or("");
+  if (!text.defined() && prompt.empty()) text = parts_.recipe->no_prompt();
+  if (!negative.defined() && negative_prompt.empty()) negative = parts_.recipe->no_prompt();
+  const bool embed = !text.defined(), embed_negative = inputs_.guided && !negative.defined();
+  std::vector<std::string> prompts;
+  if (embed) prompts.push_back(prompt);
+  if (embed_negative) prompts.push_back(negative_prompt);
+  if (prompts.empty()) return;
+  const auto start = std::chrono::steady_clock::now();
+  const std::vector<at::Tensor> embedded = pipeline::embed_prompts(parts_, prompts, options_.work);
+  if (embed) text = embedded.front();
+  if (embed_negative) negative = embedded.back();
+  text_seconds_ = seconds_since(start);
 }
 
 // The first picture, and the last where it is given: [1 or 2,L,D]. The encoder lives only as long as this takes.
@@ -196,8 +235,13 @@ void Future::encode(const at::Tensor& seen, int64_t first, Generated& out) {
     inputs_.last_frame_known = options_.last_image.defined();
     if (window_ == 0) inputs_.conditions.image = embed_pictures(seen);  // a long future stays with its first picture
   }
+  if (options_.actions.defined())
+    inputs_.conditions.actions = parts_.recipe->normalised_actions(options_.actions.narrow(0, first, num_frames_ - 1));
   inputs_.conditions.controls = options_.controls;
-  for (Control& control : inputs_.conditions.controls) control.video = encoded(piece(control.video, first, num_frames_));
+  for (Control& control : inputs_.conditions.controls) {
+    control.video = encoded(piece(control.video, first, num_frames_));
+    if (control.mask.defined()) control.mask = piece(control.mask, first, num_frames_);
+  }
   meter.tell(1);
   out.timings.encode += meter.seconds();
 }

@@ -4,6 +4,7 @@
 #include <string>
 #include <utility>
 
+#include "orrery/error.h"
 #include "orrery/pipeline.h"
 
 namespace orrery::pipeline {
@@ -17,6 +18,9 @@ class Generator {
 
   virtual GenerationDefaults defaults(Compat compat, const std::string& preset) const = 0;
   virtual InputRules input_rules() const { return {}; }
+  virtual at::Tensor embed_prompt(const std::string&, const WorkOptions&) const {
+    throw Error(ErrorKind::kUnsupported, {.place = class_name_, .what = "embeds no prompt for later use"});
+  }
   virtual Generated generate_latents(const GenerateOptions& options) const = 0;
   virtual Generated generate(const GenerateOptions& options, const FrameSink& sink) const = 0;
 

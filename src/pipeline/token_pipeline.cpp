@@ -111,6 +111,7 @@ void TokenPipeline::check_options(const GenerateOptions& options) const {
   unusable(options.compat == Compat::kDiffusers || !options.preset.empty(), "another way to run it, or a preset");
   unusable(options.window_frames || options.overlap_frames, "windows");
   unusable(!options.controls.empty(), "control");
+  unusable(options.actions.defined(), "actions");
   unusable(options.last_image.defined(), "last image");
   unusable(options.condition_noise.defined() || (options.noise.defined() && tokens_), "noise");
   unusable(static_cast<bool>(options.on_step), "a preview of each step");

@@ -47,6 +47,10 @@ std::shared_ptr<const Autoencoder> WorldModelPipeline::autoencoder() const {
   return generator_->autoencoder();
 }
 
+at::Tensor WorldModelPipeline::embed_prompt(const std::string& prompt, const WorkOptions& work) const {
+  return guarded(class_name(), [&] { return generator_->embed_prompt(prompt, work); });
+}
+
 Generated WorldModelPipeline::generate_latents(const GenerateOptions& options) const {
   return guarded(class_name(), [&] { return generator_->generate_latents(options); });
 }

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import torch
 
-from interactive_cases import causal_wan, cosmos_action, oasis
+from interactive_cases import causal_wan, cosmos_action, cosmos_robot, oasis
 
 
 def main():
@@ -34,8 +34,11 @@ def main():
         causal_wan.make_matrix_game(args.out, args.matrix_game)
     if args.cosmos_predict2:
         cosmos_action.make_predict2(args.out, args.cosmos_predict2)
+        cosmos_robot.make_predict2(args.out, args.cosmos_predict2)
     if args.cosmos_transfer25:
         cosmos_action.make_predict25(args.out, args.cosmos_transfer25)
+        cosmos_robot.make_predict25(args.out, args.cosmos_transfer25)
+        cosmos_robot.make_interactive(args.out, args.cosmos_transfer25)
 
 
 if __name__ == "__main__":

@@ -152,6 +152,32 @@ TEST_F(GenerateTest, StreamingBlocksChangesNothing) {
                   .equal(load_safetensors(folder_ / "b.safetensors").at("video")));
 }
 
+TEST_F(GenerateTest, ActionsByNameSteerARobot) {
+  const std::string model = (testing::golden_folder() / "worlds/cosmos_predict2_bridge/model").string();
+  const auto run = [&](const std::string& rows, const std::string& output) {
+    testing::write_file(folder_ / "actions.json", rows);
+    return run_program({"generate", "--model", model, "-i", picture(16, 32), "-W", "32", "-H", "16", "--actions",
+                        at_folder("actions.json"), "--steps", "1", "--threads", "1", "-o", at_folder(output)});
+  };
+  std::string forward, far;
+  for (int i = 0; i < 12; ++i) {
+    forward += (i ? "," : "") + std::string(R"("move forward")");
+    far += (i ? "," : "") + std::string("[0.02, 0, 0, 0, 0, 0, 0]");
+  }
+  ASSERT_EQ(run("[" + forward + "]", "named.safetensors").code, 0);
+  ASSERT_EQ(run("[" + far + "]", "rows.safetensors").code, 0);
+  const at::Tensor video = load_safetensors(folder_ / "named.safetensors").at("video");
+  EXPECT_EQ(video.size(2), 13);
+  EXPECT_TRUE(video.equal(load_safetensors(folder_ / "rows.safetensors").at("video")));
+  EXPECT_THAT(run("[" + forward + ",[0,0,0]]", "a.safetensors").err, HasSubstr("row 12"));
+  EXPECT_THAT(run("[\"fly\"]", "a.safetensors").err, HasSubstr("'move forward'"));
+  EXPECT_THAT(run("{}", "a.safetensors").err, HasSubstr("JSON array of rows"));
+  const Ended inspected = run_program({"inspect", model, "--json"});
+  const nlohmann::json told = nlohmann::json::parse(inspected.out);
+  EXPECT_EQ(told.at("actions").at("names").size(), 7u) << inspected.err;
+  EXPECT_EQ(told.at("memory").at("frames"), 13);
+}
+
 TEST_F(GenerateTest, InspectPredictsTheMemory) {
   const auto memory = [&](const std::vector<std::string>& more) {
     std::vector<std::string> line = {"inspect", (case_ / "model").string(), "--json"};

@@ -27,6 +27,11 @@ at::Tensor CosmosActionEmbedding::Mlp::operator()(const at::Tensor& x) const {
   return fc2(at::gelu(fc1(x), "tanh"));
 }
 
+CosmosTimeEmbedding CosmosActionEmbedding::of_frame(const at::Tensor& actions) const {
+  const at::Tensor row = actions.reshape({actions.size(0), 1, features_});
+  return {embedder_B_3D(row), embedder_B_D(row)};
+}
+
 CosmosTimeEmbedding CosmosActionEmbedding::operator()(const at::Tensor& actions, int64_t latent_frames,
                                                       const at::Tensor& condition_mask) const {
   const int64_t chunks = per_latent_frame_ > 0 ? latent_frames - 1 : 1;

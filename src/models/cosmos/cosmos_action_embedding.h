@@ -23,6 +23,8 @@ class CosmosActionEmbedding {
   CosmosTimeEmbedding operator()(const at::Tensor& actions, int64_t latent_frames, const at::Tensor& condition_mask) const;
 
   bool defined() const { return features_ > 0; }
+  /// The actions float [B,T,A] before one latent frame of a stream → [B,1,·].
+  CosmosTimeEmbedding of_frame(const at::Tensor& actions) const;
 
  private:
   struct Mlp {

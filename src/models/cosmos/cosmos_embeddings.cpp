@@ -15,12 +15,13 @@ namespace {
 constexpr double kEps = 1e-6;
 constexpr double kBaseFps = 24;
 
-// Angles of positions 0…count−1 (times `stretch`) on one axis that owns `dim` channels: [count, dim/2], in float32 like the reference.
-at::Tensor axis_angles(int64_t count, int64_t dim, double scale, double stretch) {
+// Angles of positions first…first+count−1 (times `stretch`) on one axis that owns `dim` channels: [count, dim/2], in float32
+// like the reference.
+at::Tensor axis_angles(int64_t count, int64_t dim, double scale, double stretch, int64_t first = 0) {
   const double theta = 10000.0 * std::pow(scale, static_cast<double>(dim) / static_cast<double>(dim - 2));
   const at::Tensor exponent = at::arange(0, dim, 2, at::kFloat) / static_cast<double>(dim);
   const at::Tensor frequencies = at::pow(theta, exponent).reciprocal();
-  return at::outer(at::arange(count, at::kFloat) * stretch, frequencies);
+  return at::outer(at::arange(first, first + count, at::kFloat) * stretch, frequencies);
 }
 
 }  // namespace
@@ -36,11 +37,12 @@ TokenGrid CosmosPatchEmbed::grid(at::IntArrayRef shape) const {
       std::ostringstream got, expected;
       got << shape;
       expected << "sides t, h, w that are multiples of " << at::IntArrayRef(patch_size_);
-      throw Error(ErrorKind::kArgument, {.place = "latents",
-                                         .what = "cannot be cut into patches",
-                                         .expected = expected.str(),
-                                         .got = "shape " + got.str(),
-                                         .hint = "choose a width and height that are multiples of the patch times the stride"});
+      throw Error(ErrorKind::kArgument,
+                  {.place = "latents",
+                   .what = "cannot be cut into patches",
+                   .expected = expected.str(),
+                   .got = "shape " + got.str(),
+                   .hint = "choose a width and height that are multiples of the patch times the stride"});
     }
   return {shape[2] / patch_size_[0], shape[3] / patch_size_[1], shape[4] / patch_size_[2]};
 }
@@ -69,11 +71,12 @@ CosmosTimeEmbedding CosmosEmbedding::operator()(const at::Tensor& times, const C
   return {temb + actions.temb, layers::rms_norm(sinusoids + actions.embedded_timestep, norm, kEps)};
 }
 
-layers::Rotary cosmos_rotary(const CosmosGridConfig& config, int64_t head_dim, const TokenGrid& grid, double fps) {
+layers::Rotary cosmos_rotary(const CosmosGridConfig& config, int64_t head_dim, const TokenGrid& grid, double fps,
+                             int64_t first_frame) {
   const int64_t dim_h = head_dim / 6 * 2, dim_w = dim_h, dim_t = head_dim - dim_h - dim_w;
   // The reference divides by fps before it multiplies by 24; in float32 that is one rounding we need not copy.
   const double stretch = fps > 0 ? kBaseFps / fps : 1.0;
-  const at::Tensor angles = layers::grid_angles(axis_angles(grid.t, dim_t, config.rope_scale[0], stretch),
+  const at::Tensor angles = layers::grid_angles(axis_angles(grid.t, dim_t, config.rope_scale[0], stretch, first_frame),
                                                 axis_angles(grid.h, dim_h, config.rope_scale[1], 1.0),
                                                 axis_angles(grid.w, dim_w, config.rope_scale[2], 1.0));  // [N, head_dim/2]
   return {angles.cos(), angles.sin()};

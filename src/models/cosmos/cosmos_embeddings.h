@@ -41,7 +41,8 @@ class CosmosPatchEmbed {
 class CosmosEmbedding {
  public:
   CosmosEmbedding(const Weights& weights, int64_t width);
-  /// times float [B,K] → temb [B,K,3D], embedded_timestep [B,K,D]. `actions`, where defined, are added to both before the norm.
+  /// times float [B,K] → temb [B,K,3D], embedded_timestep [B,K,D]. `actions`, where defined, are added to both before the
+  /// norm.
   CosmosTimeEmbedding operator()(const at::Tensor& times, const CosmosTimeEmbedding& actions = {}) const;
 
  private:
@@ -50,8 +51,10 @@ class CosmosEmbedding {
   at::Tensor norm;
 };
 
-/// Rotary angles of the grid with NTK-scaled bases; `fps` > 0 stretches time so that 24 frames are one second's worth.
-layers::Rotary cosmos_rotary(const CosmosGridConfig& config, int64_t head_dim, const TokenGrid& grid, double fps);
+/// Rotary angles of the grid with NTK-scaled bases; `fps` > 0 stretches time so that 24 frames are one second's worth. The
+/// grid's first frame has number `first_frame`.
+layers::Rotary cosmos_rotary(const CosmosGridConfig& config, int64_t head_dim, const TokenGrid& grid, double fps,
+                             int64_t first_frame = 0);
 
 /// Learned positions (Predict1): one table an axis, summed and scaled to unit root mean square. [1,N,D]
 class CosmosLearnablePositionalEmbed {

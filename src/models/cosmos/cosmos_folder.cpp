@@ -50,10 +50,13 @@ struct Kind {
 
 Kind kind_of(const Config& network) {
   if (network.has("token_vocabulary")) return {"DiffusionDecoderGeneralDIT", kTokenDecoder};
+  const bool acts = network.get<int64_t>("action_features", 0) > 0;
   const bool takes_video = network.get<int64_t>("in_channels", 16) > network.get<int64_t>("out_channels", 16);
   if (network.get<std::string>("_generation", "") == "predict1")
     return {takes_video ? "CosmosVideoToWorldPipeline" : "CosmosTextToWorldPipeline", kEdm};
-  if (network.get<bool>("use_crossattn_projection", false)) return {"Cosmos2_5_PredictBasePipeline", kUniPC};
+  if (network.get<bool>("use_crossattn_projection", false))
+    return {acts ? "ActionVideo2WorldInference" : "Cosmos2_5_PredictBasePipeline", kUniPC};
+  if (acts) return {"Video2WorldActionConditionedPipeline", kKarras};
   return {takes_video ? "Cosmos2VideoToWorldPipeline" : "Cosmos2TextToImagePipeline", kKarras};
 }
 

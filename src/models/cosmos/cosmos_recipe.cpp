@@ -4,6 +4,7 @@
 
 #include <algorithm>
 
+#include "models/cosmos/cosmos_transformer_3d_model.h"
 #include "orrery/error.h"
 
 namespace orrery::models {
@@ -84,11 +85,31 @@ CosmosRecipe::CosmosRecipe(const DiffusionParts& parts, const std::string& video
     : denoiser_(denoiser_of(parts)),
       codec_(parts.codec),
       class_name_(parts.index.get<std::string>("_class_name", "")),
-      takes_video_(video_class.empty() || class_name_ == video_class) {}
+      takes_video_(video_class.empty() || class_name_ == video_class) {
+  const auto network = std::dynamic_pointer_cast<const CosmosTransformer3DModel>(denoiser_);
+  if (!network || network->config().action_features == 0) return;
+  actions_.emplace(network->config().action_features, network->config().actions_per_latent_frame);
+  takes_video_ = true;
+}
+
+int64_t CosmosRecipe::overlap_frames() const {
+  if (actions_) return 1;
+  return takes_video_ ? 1 + codec_.temporal_stride : 0;
+}
+
+at::Tensor CosmosRecipe::handed_on(const at::Tensor& frames) const {
+  return actions_ ? as_written_pictures(frames) : frames;
+}
 
 void CosmosRecipe::check(int64_t num_frames, int64_t height, int64_t width, int64_t known_frames) const {
   codec_.latent_frames(num_frames);
   check_multiple(height, width, codec_.spatial_stride * 2);
+  if (actions_ && known_frames != 1)
+    throw Error(ErrorKind::kArgument, {.place = class_name_ + ": condition frames",
+                                       .what = "are not the one frame that a robot's chunk begins with",
+                                       .expected = "1",
+                                       .got = std::to_string(known_frames),
+                                       .hint = "give a picture, or a video with --condition-frames 1"});
   if (known_frames > 0 && !takes_video_)
     throw Error(ErrorKind::kArgument, {.place = class_name_,
                                        .what = "takes no picture or video",

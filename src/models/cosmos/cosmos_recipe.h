@@ -3,9 +3,11 @@
 #include <ATen/core/Tensor.h>
 
 #include <memory>
+#include <optional>
 #include <string>
 #include <utility>
 
+#include "models/cosmos/cosmos_actions.h"
 #include "orrery/denoiser.h"
 #include "orrery/diffusion.h"
 
@@ -70,7 +72,11 @@ class CosmosRecipe : public DiffusionRecipe {
   int64_t latent_channels() const override { return codec_.latent_channels; }
   at::Tensor embed_prompt(const TextTokenizer& tokenizer, const Component& text_encoder, const std::string& prompt,
                           int64_t& cut) const override;
-  int64_t overlap_frames() const override { return takes_video_ ? 1 + codec_.temporal_stride : 0; }
+  int64_t usable_frames(int64_t seen) const override { return actions_ ? 1 : seen; }
+  const ActionSpace* action_space() const override { return actions_ ? &actions_->space() : nullptr; }
+  at::Tensor normalised_actions(const at::Tensor& rows) const override { return actions_->normalised(rows); }
+  int64_t overlap_frames() const override;
+  at::Tensor handed_on(const at::Tensor& frames) const override;
   at::Tensor conditioning_clip(const at::Tensor& seen, int64_t num_frames) const override;
 
  protected:
@@ -81,6 +87,7 @@ class CosmosRecipe : public DiffusionRecipe {
   CodecSpec codec_;
   std::string class_name_;
   bool takes_video_;
+  std::optional<CosmosActions> actions_;  // of a network that takes some
 };
 
 }  // namespace orrery::models

@@ -143,14 +143,29 @@ std::unique_ptr<CosmosContext> CosmosTransformer3DModel::make_context(const Cont
                  .what = action_embedder.defined() ? "are needed and lack" : "cannot be used by this network"});
   if (inputs.actions.defined()) context->actions = action_embedder(inputs.actions, grid.t, inputs.condition_mask);
 
-  const at::Tensor text = crossattn_proj.defined() ? crossattn_proj(inputs.text) : inputs.text;
-  const at::Tensor image =
-      inputs.image.defined() && img_context_proj.defined() ? img_context_proj(inputs.image) : inputs.image;
+  context->cross_keys = cross_keys(inputs.text, inputs.image);
+  return context;
+}
+
+std::vector<CosmosCrossKeys> CosmosTransformer3DModel::cross_keys(const at::Tensor& given_text,
+                                                                  const at::Tensor& given_image) const {
+  const at::Tensor text = crossattn_proj.defined() ? crossattn_proj(given_text) : given_text;
+  const at::Tensor image = given_image.defined() && img_context_proj.defined() ? img_context_proj(given_image) : given_image;
+  std::vector<CosmosCrossKeys> keys;
   for (const auto& block : transformer_blocks) {
-    context->cross_keys.push_back(block.cross_keys(text, image));
+    keys.push_back(block.cross_keys(text, image));
     stream_.release();
   }
-  return context;
+  return keys;
+}
+
+void CosmosTransformer3DModel::at_frame(CosmosContext& context, at::IntArrayRef shape, int64_t frame,
+                                        const at::Tensor& actions, bool known) const {
+  context.rotary = cosmos_rotary(config_.grid, config_.block.attention_head_dim, patch_embed.grid(shape), /*fps=*/0,
+                                 /*first_frame=*/frame);
+  context.extra_channels =
+      extra_channels(at::full({shape[0], 1, 1, shape[3], shape[4]}, known ? 1 : 0, at::kFloat), {}, shape);
+  context.actions = actions.defined() ? action_embedder.of_frame(actions) : CosmosTimeEmbedding();
 }
 
 // What stands beside the latents as channels of the input, [B,·,t,h,w]; undefined where nothing does.
@@ -203,12 +218,12 @@ int64_t CosmosTransformer3DModel::work_bytes(at::IntArrayRef latents) const {
 Latents CosmosTransformer3DModel::forward(const Latents& noisy, const at::Tensor& times, const Context& context) const {
   Latents out;
   out.fps = noisy.fps;
-  out.video = denoise(noisy.video, times, static_cast<const CosmosContext&>(context));
+  out.video = look(noisy.video, times, static_cast<const CosmosContext&>(context));
   return out;
 }
 
-at::Tensor CosmosTransformer3DModel::denoise(const at::Tensor& latents, const at::Tensor& times,
-                                             const CosmosContext& context) const {
+at::Tensor CosmosTransformer3DModel::look(const at::Tensor& latents, const at::Tensor& times, const CosmosContext& context,
+                                          std::vector<at::Tensor>* own) const {
   const at::Tensor input =
       context.extra_channels.defined() ? at::cat({latents, context.extra_channels}, 1) : latents;  // [B,C',t,h,w]
   const int64_t expected = config_.in_channels + (config_.concat_padding_mask ? 1 : 0);
@@ -222,9 +237,11 @@ at::Tensor CosmosTransformer3DModel::denoise(const at::Tensor& latents, const at
 
   at::Tensor hidden_states = patch_embed(input);                        // [B,N,D]
   const CosmosTimeEmbedding time = time_embed(times, context.actions);  // [B,K,·]
+  if (own) own->resize(transformer_blocks.size());
   for (size_t i = 0; i < transformer_blocks.size(); ++i) {
-    hidden_states = transformer_blocks[i].forward(hidden_states, context.cross_keys[i], time, context.rotary,
-                                                  context.extra_pos_emb, context.text_mask);
+    hidden_states = transformer_blocks[i].forward(
+        hidden_states, context.cross_keys[i], time, context.rotary, context.extra_pos_emb, context.text_mask,
+        context.past.empty() ? at::Tensor() : context.past[i], own ? &(*own)[i] : nullptr);
     if (!context.control_residuals.empty() && i % config_.controlnet_block_every_n == 0)
       hidden_states.add_(context.control_residuals.at(i / config_.controlnet_block_every_n));
     stream_.release();
@@ -262,7 +279,7 @@ TensorMap CosmosTransformer3DModel::call(const std::string& function, const Tens
     if (!residual.defined()) break;
     context->control_residuals.push_back(residual);
   }
-  return {{"sample", denoise(latents, times, *context)}};
+  return {{"sample", look(latents, times, *context)}};
 }
 
 at::Tensor cosmos_times(const at::Tensor& timestep) {

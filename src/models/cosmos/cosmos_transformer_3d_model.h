@@ -56,6 +56,7 @@ struct CosmosContext final : Denoiser::Context {
   at::Tensor extra_channels;                  // [B,1 or 2,t,h,w] put behind the latents: condition mask, padding mask
   CosmosTimeEmbedding actions;                // added to the embedding of the noise time, or undefined
   std::vector<at::Tensor> control_residuals;  // [B,N,D] each, added after every n-th block; empty: none
+  std::vector<at::Tensor> past;               // [2,B,M,heads,head_dim] for each block: what came before; empty: nothing
 };
 
 /// The diffusion transformer of Cosmos Predict1, Predict2, Predict2.5 and Transfer2.5.
@@ -70,6 +71,16 @@ class CosmosTransformer3DModel final : public Denoiser, public TellsWorkBytes {
   Latents forward(const Latents& noisy, const at::Tensor& times, const Context& context) const override;
   TensorMap call(const std::string& function, const TensorMap& inputs, const CallOptions& options) const override;
 
+  /// Keys and values of the text [B,L,D], and of a picture where there is one, for each block.
+  std::vector<CosmosCrossKeys> cross_keys(const at::Tensor& text, const at::Tensor& image = {}) const;
+  /// For streams of single latent frames [1,C,1,h,w], whose context needs `cross_keys` beside this: turns to number `frame`,
+  /// before which `actions` [1,T,A] were done (undefined: none); `known`: it is given.
+  void at_frame(CosmosContext& context, at::IntArrayRef shape, int64_t frame, const at::Tensor& actions, bool known) const;
+  /// One look at latents; those of a stream attend to `context.past` and to themselves. `own`, where not null, gets its keys
+  /// and values, [2,1,N,heads,head_dim] for each block.
+  at::Tensor look(const at::Tensor& latents, const at::Tensor& times, const CosmosContext& context,
+                  std::vector<at::Tensor>* own = nullptr) const;
+
   int64_t work_bytes(at::IntArrayRef latents) const override;
   const CosmosTransformerConfig& config() const { return config_; }
 
@@ -81,7 +92,6 @@ class CosmosTransformer3DModel final : public Denoiser, public TellsWorkBytes {
   };
   std::unique_ptr<CosmosContext> make_context(const ContextInputs& inputs, at::IntArrayRef shape) const;
   at::Tensor extra_channels(const at::Tensor& condition_mask, const at::Tensor& padding_mask, at::IntArrayRef shape) const;
-  at::Tensor denoise(const at::Tensor& latents, const at::Tensor& times, const CosmosContext& context) const;
 
   CosmosTransformerConfig config_;
   c10::Device device_;

@@ -52,14 +52,20 @@ CosmosAttention::CosmosAttention(const Weights& weights, const CosmosBlockConfig
   k_img_norm = weights.get("k_img_norm.weight", {config.attention_head_dim});
 }
 
-at::Tensor CosmosAttention::self_attention(const at::Tensor& hidden_states, const layers::Rotary& rotary) const {
+at::Tensor CosmosAttention::self_attention(const at::Tensor& hidden_states, const layers::Rotary& rotary,
+                                           const at::Tensor& past, at::Tensor* own) const {
   using layers::rms_norm, layers::rotate, layers::split_heads;
   // [B,N,D] → [B,N,heads,head_dim]
   const at::Tensor query = rms_norm(split_heads(to_q(hidden_states), heads_), norm_q, qk_norm_eps_);
-  const at::Tensor key = rms_norm(split_heads(to_k(hidden_states), heads_), norm_k, qk_norm_eps_);
-  const at::Tensor value = split_heads(to_v(hidden_states), heads_);
-  return to_out(layers::attention(rotate(query, rotary, layers::RotaryPairs::kHalves),
-                                  rotate(key, rotary, layers::RotaryPairs::kHalves), value));
+  at::Tensor key =
+      rotate(rms_norm(split_heads(to_k(hidden_states), heads_), norm_k, qk_norm_eps_), rotary, layers::RotaryPairs::kHalves);
+  at::Tensor value = split_heads(to_v(hidden_states), heads_);
+  if (own) *own = at::stack({key, value});
+  if (past.defined()) {
+    key = at::cat({past[0], key}, 1);
+    value = at::cat({past[1], value}, 1);
+  }
+  return to_out(layers::attention(rotate(query, rotary, layers::RotaryPairs::kHalves), key, value));
 }
 
 CosmosCrossKeys CosmosAttention::keys(const at::Tensor& text, const at::Tensor& image) const {
@@ -99,12 +105,13 @@ CosmosTransformerBlock::CosmosTransformerBlock(const Weights& weights, const Cos
 
 at::Tensor CosmosTransformerBlock::forward(at::Tensor hidden_states, const CosmosCrossKeys& keys,
                                            const CosmosTimeEmbedding& time, const layers::Rotary& rotary,
-                                           const at::Tensor& extra_pos_emb, const at::Tensor& mask) const {
+                                           const at::Tensor& extra_pos_emb, const at::Tensor& mask, const at::Tensor& past,
+                                           at::Tensor* own) const {
   using Norm = CosmosAdaLayerNormZero;
   if (extra_pos_emb.defined()) hidden_states = hidden_states + extra_pos_emb;
 
   auto modulation = norm1.modulation(time);
-  at::Tensor update = attn1.self_attention(Norm::apply(hidden_states, modulation), rotary);
+  at::Tensor update = attn1.self_attention(Norm::apply(hidden_states, modulation), rotary, past, own);
   hidden_states = layers::gated_residual(hidden_states, update, modulation.gate);
 
   modulation = norm2.modulation(time);

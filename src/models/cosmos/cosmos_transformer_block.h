@@ -19,7 +19,8 @@ struct CosmosBlockConfig {
   int64_t text_embed_dim = 1024;
   int64_t adaln_lora_dim = 256;
   double qk_norm_eps = 1e-5;  ///< of norm_q and norm_k; diffusers' Attention default (the original networks have 1e-6)
-  WeightForm weight_form = WeightForm::kStored;  ///< of the blocks' large products; modulations and embeddings stay as stored
+  WeightForm weight_form =
+      WeightForm::kStored;   ///< of the blocks' large products; modulations and embeddings stay as stored
   bool img_context = false;  ///< cross-attention also looks at a picture's tokens (Transfer2.5)
 
   int64_t width() const { return num_attention_heads * attention_head_dim; }
@@ -57,10 +58,14 @@ class CosmosAdaLayerNormZero {
 /// One attention with RMS-normalised queries and keys of each head.
 class CosmosAttention {
  public:
-  /// `context_dim` is the width of what keys and values are made of; `img_context` adds the projections of a picture's tokens.
+  /// `context_dim` is the width of what keys and values are made of; `img_context` adds the projections of a picture's
+  /// tokens.
   CosmosAttention(const Weights& weights, const CosmosBlockConfig& config, int64_t context_dim, bool img_context);
 
-  at::Tensor self_attention(const at::Tensor& hidden_states, const layers::Rotary& rotary) const;
+  /// `past` [2,B,M,heads,head_dim], where defined, are keys and values that come before; `own`, where not null, gets those
+  /// of these tokens.
+  at::Tensor self_attention(const at::Tensor& hidden_states, const layers::Rotary& rotary, const at::Tensor& past = {},
+                            at::Tensor* own = nullptr) const;
   CosmosCrossKeys keys(const at::Tensor& text, const at::Tensor& image) const;
   at::Tensor cross_attention(const at::Tensor& hidden_states, const CosmosCrossKeys& keys, const at::Tensor& mask) const;
 
@@ -82,9 +87,11 @@ class CosmosTransformerBlock {
   /// Cross-attention's keys and values: text [B,L,text_embed_dim], image [B,L',D] or undefined. Depends on the prompt only.
   CosmosCrossKeys cross_keys(const at::Tensor& text, const at::Tensor& image) const { return attn2.keys(text, image); }
 
-  /// hidden_states [B,N,D] → [B,N,D]; `extra_pos_emb` [B or 1,N,D] and `mask` may be undefined.
+  /// hidden_states [B,N,D] → [B,N,D]; `extra_pos_emb` [B or 1,N,D] and `mask` may be undefined; `past` and `own` are those
+  /// of CosmosAttention::self_attention.
   at::Tensor forward(at::Tensor hidden_states, const CosmosCrossKeys& keys, const CosmosTimeEmbedding& time,
-                     const layers::Rotary& rotary, const at::Tensor& extra_pos_emb, const at::Tensor& mask) const;
+                     const layers::Rotary& rotary, const at::Tensor& extra_pos_emb, const at::Tensor& mask,
+                     const at::Tensor& past = {}, at::Tensor* own = nullptr) const;
 
  private:
   CosmosAdaLayerNormZero norm1, norm2, norm3;

@@ -1,5 +1,6 @@
 // Cosmos Predict2.5. Source: diffusers 0.42.1 pipelines/cosmos/pipeline_cosmos2_5_predict.py;
-// nvidia-cosmos/cosmos-transfer2.5:cosmos_transfer2/_src/predict2/models/video2world_model_rectified_flow.py.
+// nvidia-cosmos/cosmos-transfer2.5:cosmos_transfer2/_src/predict2/models/video2world_model_rectified_flow.py and
+// predict2/action/models/action_conditioned_video2world_rectified_flow_model.py.
 #include <ATen/ATen.h>
 
 #include <optional>
@@ -15,8 +16,10 @@ constexpr double kTrainTimesteps = 1000;
 
 class Predict25Run final : public DiffusionRun {
  public:
-  Predict25Run(std::shared_ptr<const Denoiser> denoiser, DiffusionInputs inputs, int64_t stride)
-      : original_(inputs.original), stride_(stride) {
+  // `conditional_time` is what known frames are shown with; without it, with everybody's.
+  Predict25Run(std::shared_ptr<const Denoiser> denoiser, DiffusionInputs inputs, int64_t stride,
+               std::optional<double> conditional_time)
+      : original_(inputs.original), stride_(stride), conditional_time_(conditional_time) {
     if (!inputs.fps_modulation.value_or(false)) inputs.conditions.fps = 0;  // trained without
     set_known(inputs);
     guided_.emplace(std::move(denoiser), inputs, as_channel(indicator_, inputs.shape));
@@ -33,14 +36,13 @@ class Predict25Run final : public DiffusionRun {
     // The original feeds its schedule's whole-numbered times, diffusers the exact ones.
     const double time = original_ ? level.time / kTrainTimesteps : level.sigma;
     const at::Tensor times =
-        at::lerp(at::full_like(indicator_, time), at::full_like(indicator_, kConditionalTime), indicator_).flatten(1);
+        at::lerp(at::full_like(indicator_, time), at::full_like(indicator_, conditional_time_.value_or(time)), indicator_)
+            .flatten(1);
     return (*guided_)(at::lerp(sample, known_, indicator_), times,
                       [&](const at::Tensor& output) { return at::lerp(output, known_velocity_, indicator_); });
   }
 
  private:
-  static constexpr double kConditionalTime = 0.0001;
-
   void set_known(const DiffusionInputs& inputs) {
     const int64_t known = latent_count(inputs.history_frames, stride_);
     indicator_ = frame_indicator(inputs.shape, known);
@@ -50,6 +52,7 @@ class Predict25Run final : public DiffusionRun {
 
   bool original_;
   int64_t stride_;
+  std::optional<double> conditional_time_;
   at::Tensor indicator_, known_, known_velocity_;
   std::optional<Guided> guided_;
 };
@@ -59,6 +62,7 @@ class Predict25Recipe final : public CosmosRecipe {
   explicit Predict25Recipe(const DiffusionParts& parts) : CosmosRecipe(parts, /*video_class=*/"") {}
 
   int64_t usable_frames(int64_t seen) const override {
+    if (actions_) return 1;
     const int64_t two_latents = 1 + codec_.temporal_stride;
     return seen >= two_latents ? two_latents : std::min<int64_t>(seen, 1);
   }
@@ -76,8 +80,12 @@ class Predict25Recipe final : public CosmosRecipe {
                                          .hint = "use --condition-frames"});
   }
   std::unique_ptr<DiffusionRun> begin(const DiffusionInputs& inputs) const override {
-    return std::make_unique<Predict25Run>(denoiser_, inputs, codec_.temporal_stride);
+    return std::make_unique<Predict25Run>(denoiser_, inputs, codec_.temporal_stride,
+                                          actions_ ? std::nullopt : std::optional(kConditionalTime));
   }
+
+ private:
+  static constexpr double kConditionalTime = 0.0001;  // not of the action-conditioned release
 };
 
 }  // namespace

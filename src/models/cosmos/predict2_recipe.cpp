@@ -1,11 +1,13 @@
 // Cosmos Predict2. Source: diffusers 0.42.1 pipelines/cosmos/pipeline_cosmos2_{text2image,video2world}.py;
-// nvidia-cosmos/cosmos-predict2:cosmos_predict2/pipelines/{text2image,video2world}.py.
+// nvidia-cosmos/cosmos-predict2:cosmos_predict2/pipelines/{text2image,video2world,video2world_action}.py.
 #include <ATen/ATen.h>
 
 #include <optional>
 
 #include "models/cosmos/cosmos_recipe.h"
 #include "models/cosmos/cosmos_recipes.h"
+#include "models/cosmos/cosmos_transformer_3d_model.h"
+#include "orrery/error.h"
 
 namespace orrery::models {
 namespace {
@@ -72,11 +74,27 @@ class Predict2Recipe final : public CosmosRecipe {
   bool unit_ramp() const override { return true; }
   bool repeats_last_sigma() const override { return repeats_last_sigma_; }
   at::Tensor to_codec(const at::Tensor& sample) const override { return sample / sigma_data_; }
+  void check(int64_t num_frames, int64_t height, int64_t width, int64_t known_frames) const override {
+    CosmosRecipe::check(num_frames, height, width, known_frames);
+    if (!actions_ || num_frames == 1 + actions_->space().rows_per_step) return;
+    throw Error(ErrorKind::kArgument, {.place = class_name_ + ": frames",
+                                       .what = "are not those that the network takes actions for at once",
+                                       .expected = std::to_string(1 + actions_->space().rows_per_step),
+                                       .got = std::to_string(num_frames)});
+  }
+  // Trained on actions without a word: the reference shows zeros where the text would stand.
+  at::Tensor no_prompt() const override {
+    if (!actions_) return {};
+    const auto& network = static_cast<const CosmosTransformer3DModel&>(*denoiser_);
+    return at::zeros({1, kTextTokens, network.config().block.text_embed_dim}, at::kFloat);
+  }
   std::unique_ptr<DiffusionRun> begin(const DiffusionInputs& inputs) const override {
     return std::make_unique<Predict2Run>(denoiser_, inputs, takes_video_, codec_.temporal_stride, sigma_data_);
   }
 
  private:
+  static constexpr int64_t kTextTokens = 512;
+
   double sigma_data_, sigma_max_;
   bool repeats_last_sigma_;
 };

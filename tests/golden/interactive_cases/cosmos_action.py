@@ -87,7 +87,7 @@ def inputs(seed: int):
             "padding_mask": torch.zeros(2, 1, 32, 48), "action": drawn((2, 12, 7), seed + 2)}
 
 
-def make_predict2(out: Path, source: Path):
+def predict2_network(source: Path):
     prepare()
     package("cosmos_predict2", source / "cosmos_predict2")
     package("cosmos_predict2.models", source / "cosmos_predict2/models")
@@ -107,7 +107,11 @@ def make_predict2(out: Path, source: Path):
     from cosmos_predict2.models.video2world_action_dit import ActionConditionedMinimalV1LVGDiT
 
     text2image_dit.MiniTrainDIT.enable_selective_checkpoint = lambda self, config: self
-    model = randomise(ActionConditionedMinimalV1LVGDiT(action_dim=12 * 7, atten_backend="torch", **SIZES), 41)
+    return randomise(ActionConditionedMinimalV1LVGDiT(action_dim=12 * 7, atten_backend="torch", **SIZES), 41)
+
+
+def make_predict2(out: Path, source: Path):
+    model = predict2_network(source)
     folder = out / "transformer_cosmos_action"
     folder.mkdir(parents=True, exist_ok=True)
     save_file(stored(model, "net."), folder / "model.safetensors")
@@ -116,7 +120,7 @@ def make_predict2(out: Path, source: Path):
     write_case(folder, "transformer.forward", "model.safetensors", given, {"sample": sample}, PREDICT2, "a lone file; random float16 weights")
 
 
-def make_predict25(out: Path, source: Path):
+def predict25_surroundings(source: Path):
     prepare()
     root = "cosmos_transfer2._src.predict2"
     for name in ("cosmos_transfer2", "cosmos_transfer2._src", root, root + ".networks", root + ".utils", root + ".action", root + ".action.networks"):
@@ -129,13 +133,25 @@ def make_predict25(out: Path, source: Path):
     stand_in("cosmos_transfer2._src.imaginaire.attention", attention=None)
     stand_in("cosmos_transfer2._src.imaginaire.utils", log=log)
     stand_in("cosmos_transfer2._src.imaginaire.utils.context_parallel", split_inputs_cp=None)
-    from cosmos_transfer2._src.predict2.networks import minimal_v4_dit
+
+
+def predict25_network(source: Path):
+    predict25_surroundings(source)
     from cosmos_transfer2._src.predict2.action.networks.action_conditioned_minimal_v1_lvg_dit import ActionChunkConditionedMinimalV1LVGDiT
 
+    return small_predict25(ActionChunkConditionedMinimalV1LVGDiT, timestep_scale=0.001)
+
+
+def small_predict25(network, **more):
+    from cosmos_transfer2._src.predict2.networks import minimal_v4_dit
+
     minimal_v4_dit.MiniTrainDIT.enable_selective_checkpoint = lambda self, *a, **k: self
-    model = ActionChunkConditionedMinimalV1LVGDiT(action_dim=7, atten_backend="torch", timestep_scale=0.001, use_crossattn_projection=True,
-                                                  crossattn_proj_in_channels=40, **SIZES)
-    randomise(model, 51)
+    return randomise(network(action_dim=7, atten_backend="torch", use_crossattn_projection=True, crossattn_proj_in_channels=40, **more,
+                             **SIZES), 51)
+
+
+def make_predict25(out: Path, source: Path):
+    model = predict25_network(source)
     folder = out / "transformer_cosmos_action_chunk"
     folder.mkdir(parents=True, exist_ok=True)
     save_file(stored(model, "net."), folder / "model.safetensors")
