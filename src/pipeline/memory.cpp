@@ -51,7 +51,7 @@ MemoryNeed predict_memory(const ModelDescription& model, int64_t frames, int64_t
         autoencoder = std::dynamic_pointer_cast<const Autoencoder>(hollow(component, weights));
         codec_bytes = stored_bytes(weights);
       }
-      if (component.name.starts_with("transformer") || component.name == "controlnet") {
+      if (component.name.starts_with("transformer") || component.name.starts_with("controlnet")) {
         if (component.dialect == "original") compat = Compat::kOriginal;
         parts.components[component.name] = hollow(component, weights);
         network_bytes += stored_bytes(weights);

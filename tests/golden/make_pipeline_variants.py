@@ -18,7 +18,7 @@ import torch
 from diffusers_cases import networks
 from diffusers_cases.common import RUN, Plan, rel
 from diffusers_cases.pipelines import Harmless, picture, pictures
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 
 import diffusers
 import transformers
@@ -262,6 +262,69 @@ def transfer25(plan):
     run("transfer25", pipe, plan, call(9, 3.0), embed_dim=text_dim(base), controls=9)
     run("transfer25_two_windows_unguided", (pipe[0], "../transfer25/model"), plan, call(5, 1.0), embed_dim=text_dim(base), controls=8,
         windows=2, note="two windows that share one frame")
+
+
+class Branches(torch.nn.Module):
+    """Two control branches, whose residuals are added up by weight, as the original repository adds those of its branches; with weights
+    for each token where there are masks. The second control is not the pipeline's business: its latents are given."""
+
+    def __init__(self, first, second, latents, weights):
+        super().__init__()
+        self.config, self.dtype, self.device, self.first, self.second = first.config, first.dtype, first.device, first, second
+        self.latents, self.weights = latents, weights
+
+    def forward(self, controls_latents, conditioning_scale, return_dict=False, **more):
+        both = [branch(controls_latents=latents, conditioning_scale=1.0, return_dict=False, **more)[0]
+                for branch, latents in ((self.first, controls_latents), (self.second, self.latents))]
+        return ([a * self.weights[0] + b * self.weights[1] for a, b in zip(*both)],)
+
+
+def token_weights(masks, weights, frames):
+    """masks [1,1,T,H,W] over pixels (None: everywhere) → for each control [1,N,1], at most one in all."""
+    from torch.nn.functional import interpolate
+
+    like = next(mask for mask in masks if mask is not None)
+    maps = []
+    for mask, weight in zip(masks, weights):
+        mask = weight * (torch.ones_like(like) if mask is None else mask)
+        size = (mask.shape[3] // 16, mask.shape[4] // 16)
+        maps.append(torch.cat([interpolate(mask[:, :, :1], (1, *size), mode="trilinear"),
+                               interpolate(mask[:, :, 1:], (frames - 1, *size), mode="trilinear")], 2).flatten(2).transpose(1, 2))
+    return [each / sum(maps).clamp_min(1) for each in maps]
+
+
+@case
+def transfer25_two_controls(plan):
+    base, name = "transfer25", "transfer25_two_controls"
+    parts, _ = parts_of(PIPELINES / base / "model")
+    like = {k: v for k, v in parts["controlnet"].config.items() if k != "_name_or_path"}
+    second = diffusers.CosmosControlNetModel.from_config(like)
+    networks.randomise(second, plan)
+    pipe, _ = composed(name, diffusers.Cosmos2_5_TransferPipeline, base)
+    model = PIPELINES / name / "model"
+    second.half().save_pretrained(model / "controlnet_depth")
+    second = diffusers.CosmosControlNetModel.from_pretrained(model / "controlnet_depth", torch_dtype=torch.float32)
+    (model / "controlnet").rename(model / "controlnet_edge")
+    index = json.loads((model / "model_index.json").read_text())
+    index["controlnet_edge"] = index["controlnet_depth"] = index.pop("controlnet")
+    (model / "model_index.json").write_text(json.dumps(index, indent=2) + "\n")
+    depth = torch.rand(1, 3, 5, 16, 32, generator=plan.gen) * 2 - 1
+    mask = torch.rand(1, 1, 5, 16, 32, generator=plan.gen)
+    mean, std = (torch.tensor(pipe.vae.config[k]).view(1, -1, 1, 1, 1) for k in ("latents_mean", "latents_std"))
+    latents = (pipe.vae.encode(depth).latent_dist.mode() - mean) / std
+    pipe.controlnet = Branches(parts["controlnet"], second, latents, token_weights([None, mask], (0.7, 0.6), 2))
+    run(name, (pipe, None), plan, call(5, 1.0, height=16), embed_dim=text_dim(base), controls=5,
+        args=("--control-weight", "0.7", "--control-weight", "0.6"))
+    folder = PIPELINES / name
+    control = load_file(folder / "control.safetensors")["video"]
+    (folder / "control.safetensors").unlink()
+    save_file({"video": control}, folder / "edge.safetensors")
+    save_file({"video": depth, "mask": mask}, folder / "depth.safetensors")
+    about = json.loads((folder / "case.json").read_text())
+    at = about["args"].index("--control")
+    about["args"][at:at + 2] = ["--control", "edge=edge.safetensors", "--control", "depth=depth.safetensors", "--control-mask",
+                                "depth=depth.safetensors"]
+    (folder / "case.json").write_text(json.dumps(about, indent=1) + "\n")
 
 
 if __name__ == "__main__":

@@ -38,11 +38,17 @@ std::string model_of(const fs::path& folder) {
   return (folder / Config::load(folder / "case.json").get<std::string>("model", "model")).lexically_normal().string();
 }
 
+// "edge=FILE", or a file alone.
+std::pair<std::string, std::string> kind_and_file(const std::string& text) {
+  const size_t sign = text.find('=');
+  return sign == std::string::npos ? std::pair(std::string(), text) : std::pair(text.substr(0, sign), text.substr(sign + 1));
+}
+
 // The options that a case's command line stands for.
 GenerateOptions options_of(const fs::path& folder) {
   const auto args = Config::load(folder / "case.json").require<std::vector<std::string>>("args");
   GenerateOptions options;
-  fs::path image, video;
+  size_t weights = 0;
   const std::map<std::string, std::function<void(const std::string&)>> readers = {
       {"-W", [&](const std::string& v) { options.width = std::stoll(v); }},
       {"-H", [&](const std::string& v) { options.height = std::stoll(v); }},
@@ -62,7 +68,17 @@ GenerateOptions options_of(const fs::path& folder) {
          if (noise.contains("condition_noise")) options.condition_noise = noise.at("condition_noise");
        }},
       {"--control",
-       [&](const std::string& v) { options.controls = {{.kind = "", .video = load_safetensors(folder / v).at("video")}}; }},
+       [&](const std::string& v) {
+         const auto [kind, file] = kind_and_file(v);
+         options.controls.push_back({.kind = kind, .video = load_safetensors(folder / file).at("video")});
+       }},
+      {"--control-mask",
+       [&](const std::string& v) {
+         const auto [kind, file] = kind_and_file(v);
+         for (Control& control : options.controls)
+           if (control.kind == kind) control.mask = load_safetensors(folder / file).at("mask");
+       }},
+      {"--control-weight", [&](const std::string& v) { options.controls.at(weights++).weight = std::stod(v); }},
       {"--window", [&](const std::string& v) { options.window_frames = std::stoll(v); }},
       {"--video", [&](const std::string& v) { options.seen = load_safetensors(folder / v).at("video"); }},
       {"-i", [&](const std::string& v) { options.seen = to_input(read_image(folder / v)); }},
@@ -96,6 +112,42 @@ TEST_P(PipelineCaseTest, EqualsItsReference) {
 
 INSTANTIATE_TEST_SUITE_P(Golden, PipelineCaseTest, ::testing::ValuesIn(case_names()),
                          [](const auto& info) { return std::string(info.param); });
+
+class TwoControlsTest : public ::testing::Test {
+ protected:
+  std::string error_of(const GenerateOptions& options) const {
+    try {
+      pipeline_.generate(options);
+    } catch (const Error& error) {
+      return error.what();
+    }
+    return "";
+  }
+  fs::path folder_ = cases() / "transfer25_two_controls";
+  WorldModelPipeline pipeline_ = WorldModelPipeline::from_pretrained((folder_ / "model").string());
+  GenerateOptions options_ = options_of(folder_);
+};
+
+TEST_F(TwoControlsTest, AControlWithoutWeightDoesNotCount) {
+  options_.steps = 1;
+  for (Control& control : options_.controls) control.mask = at::Tensor();
+  options_.controls[1].weight = 0;
+  const at::Tensor both = pipeline_.generate_latents(options_).latents;
+  options_.controls.resize(1);
+  EXPECT_TRUE(testing::is_close(both, pipeline_.generate_latents(options_).latents, testing::kSameMath));
+}
+
+TEST_F(TwoControlsTest, WhatDoesNotFitIsNamed) {
+  const auto with = [&](const auto& change) {
+    GenerateOptions options = options_;
+    change(options.controls[1]);
+    return error_of(options);
+  };
+  EXPECT_NE(with([](Control& c) { c.kind = "sketch"; }).find("one of depth, edge"), std::string::npos);
+  EXPECT_NE(with([](Control& c) { c.kind = "edge"; }).find("given twice"), std::string::npos);
+  EXPECT_NE(with([](Control& c) { c.video = c.video.slice(2, 1); }).find("another length"), std::string::npos);
+  EXPECT_NE(with([](Control& c) { c.mask = c.mask.slice(2, 1); }).find("mask"), std::string::npos);
+}
 
 class PipelineTest : public ::testing::Test {
  protected:

@@ -1,9 +1,16 @@
-// Cosmos Transfer2.5: a control video steers every block. Source: diffusers 0.42.1
-// pipelines/cosmos/pipeline_cosmos2_5_transfer.py.
+// Cosmos Transfer2.5: control videos steer every block. Source: diffusers 0.42.1
+// pipelines/cosmos/pipeline_cosmos2_5_transfer.py; how several controls and masks mix, nvidia-cosmos/cosmos-transfer2.5
+// transfer2/networks/minimal_v4_lvg_dit_control_vace.py and transfer2/models/vid2vid_model_control_vace_rectified_flow.py at
+// 2ff49d0.
 #include <ATen/ATen.h>
 
 #include <algorithm>
+#include <map>
 #include <optional>
+#include <set>
+#include <string>
+#include <string_view>
+#include <utility>
 #include <vector>
 
 #include "models/cosmos/cosmos_controlnet_model.h"
@@ -18,55 +25,98 @@ constexpr double kTrainTimesteps = 1000;
 
 struct Networks {
   std::shared_ptr<const CosmosTransformer3DModel> transformer;
-  std::shared_ptr<const CosmosControlNetModel> controlnet;
+  std::map<std::string, std::shared_ptr<const CosmosControlNetModel>>
+      branches;  // by the kind of control; "" where one is all
 };
 
-// Network and control branch with what both prepared for one prompt.
+// How much each control counts: its weight, or with masks a weight [B,N,1] for each token. Masked weights add up to one at
+// most.
+std::vector<at::Tensor> control_weights(const std::vector<Control>& controls, at::IntArrayRef shape) {
+  std::vector<at::Tensor> weights;
+  const bool masked = std::any_of(controls.begin(), controls.end(), [](const Control& each) { return each.mask.defined(); });
+  for (const Control& control : controls) {
+    if (!masked) {
+      weights.push_back(at::scalar_tensor(control.weight, at::kFloat));
+      continue;
+    }
+    // A token is 1 x 2 x 2 latents; the first pixel frame stands alone in its latent frame.
+    const std::vector<int64_t> first = {1, shape[3] / 2, shape[4] / 2}, rest = {shape[2] - 1, shape[3] / 2, shape[4] / 2};
+    at::Tensor mask = at::full({shape[0], 1, shape[2], first[1], first[2]}, control.weight, at::kFloat);
+    if (control.mask.defined()) {
+      const at::Tensor given = control.mask.to(at::kFloat) * control.weight;
+      const auto fitted = [](const at::Tensor& part, at::IntArrayRef size) {
+        return at::upsample_trilinear3d(part, size, /*align_corners=*/false);
+      };
+      mask = fitted(given.narrow(2, 0, 1), first);
+      if (shape[2] > 1) mask = at::cat({mask, fitted(given.slice(2, 1), rest)}, 2);
+    }
+    weights.push_back(mask.flatten(2).transpose(1, 2));  // [B,N,1]
+  }
+  if (!masked) return weights;
+  const at::Tensor excess = at::stack(weights).sum(0).clamp_min(1);
+  for (at::Tensor& weight : weights) weight = weight / excess;
+  return weights;
+}
+
+// Network and control branches with what they prepared for one prompt.
 class Controlled {
  public:
-  Controlled(Networks networks, const DiffusionInputs& inputs, const at::Tensor& text, const at::Tensor& known_mask)
-      : networks_(std::move(networks)) {
+  Controlled(const Networks& networks, const DiffusionInputs& inputs, const at::Tensor& text, const at::Tensor& known_mask)
+      : transformer_(networks.transformer), weights_(control_weights(inputs.conditions.controls, inputs.shape)) {
     Conditions conditions = inputs.conditions;
     conditions.text = text;
     conditions.known_mask = known_mask;
-    const CosmosTransformerConfig& config = networks_.transformer->config();
+    const CosmosTransformerConfig& config = transformer_->config();
     // Without a picture beside the prompt the reference shows a black one, whose embedding is taken to be zero.
     if (config.img_context_dim_in > 0)
       conditions.image = at::zeros({inputs.shape[0], config.img_context_num_tokens, config.img_context_dim_in}, at::kFloat);
-    context_ = networks_.transformer->prepare(conditions, inputs.shape);
-    control_ = networks_.controlnet->prepare(control_inputs(inputs, conditions, known_mask));
-    weight_ = inputs.conditions.controls.front().weight;
+    context_ = transformer_->prepare(conditions, inputs.shape);
+    for (const Control& control : inputs.conditions.controls) {
+      const auto& branch = networks.branches.at(networks.branches.contains("") ? "" : control.kind);
+      branches_.push_back({branch, branch->prepare(control_inputs(control, conditions, known_mask))});
+    }
   }
 
   void renew(const DiffusionInputs& inputs, const at::Tensor& known_mask) {
     Conditions conditions = inputs.conditions;
     conditions.known_mask = known_mask;
-    networks_.transformer->renew(*context_, conditions, inputs.shape);
-    networks_.controlnet->renew(control_, control_inputs(inputs, conditions, known_mask));
+    transformer_->renew(*context_, conditions, inputs.shape);
+    weights_ = control_weights(inputs.conditions.controls, inputs.shape);
+    for (size_t i = 0; i < branches_.size(); ++i)
+      branches_[i].network->renew(branches_[i].context,
+                                  control_inputs(inputs.conditions.controls[i], conditions, known_mask));
   }
 
   at::Tensor operator()(const at::Tensor& input, const at::Tensor& times) {
     auto& residuals = static_cast<CosmosContext&>(*context_).control_residuals;
-    residuals = networks_.controlnet->forward(input, times, control_);
-    for (at::Tensor& residual : residuals) residual.mul_(weight_);
-    const at::Tensor output = networks_.transformer->forward({.video = input}, times, *context_).video;
+    for (size_t i = 0; i < branches_.size(); ++i) {
+      std::vector<at::Tensor> own = branches_[i].network->forward(input, times, branches_[i].context);
+      for (at::Tensor& residual : own) residual.mul_(weights_[i]);
+      if (i == 0)
+        residuals = std::move(own);
+      else
+        for (size_t layer = 0; layer < own.size(); ++layer) residuals.at(layer).add_(own[layer]);
+    }
+    const at::Tensor output = transformer_->forward({.video = input}, times, *context_).video;
     residuals.clear();
     return output;
   }
 
  private:
-  static CosmosControlNetModel::Inputs control_inputs(const DiffusionInputs& inputs, const Conditions& conditions,
+  struct Branch {
+    std::shared_ptr<const CosmosControlNetModel> network;
+    CosmosControlNetModel::Context context;
+  };
+
+  static CosmosControlNetModel::Inputs control_inputs(const Control& control, const Conditions& conditions,
                                                       const at::Tensor& known_mask) {
-    return {.controls = inputs.conditions.controls.front().video,
-            .text = conditions.text,
-            .image = conditions.image,
-            .condition_mask = known_mask};
+    return {.controls = control.video, .text = conditions.text, .image = conditions.image, .condition_mask = known_mask};
   }
 
-  Networks networks_;
+  std::shared_ptr<const CosmosTransformer3DModel> transformer_;
   std::unique_ptr<Denoiser::Context> context_;
-  CosmosControlNetModel::Context control_;
-  double weight_ = 1;
+  std::vector<Branch> branches_;
+  std::vector<at::Tensor> weights_;
 };
 
 class Transfer25Run final : public DiffusionRun {
@@ -121,10 +171,17 @@ class Transfer25Recipe final : public CosmosRecipe {
  public:
   explicit Transfer25Recipe(const DiffusionParts& parts) : CosmosRecipe(parts, /*video_class=*/"") {
     networks_.transformer = std::dynamic_pointer_cast<const CosmosTransformer3DModel>(denoiser_);
-    if (const auto found = parts.components.find("controlnet"); found != parts.components.end())
-      networks_.controlnet = std::dynamic_pointer_cast<const CosmosControlNetModel>(found->second);
-    if (!networks_.controlnet || !networks_.transformer)
+    for (const auto& [name, part] : parts.components) {
+      if (!name.starts_with(kBranch)) continue;
+      const std::string kind = name.substr(std::min(name.size(), kBranch.size() + 1));  // behind "controlnet_"
+      networks_.branches[kind] = std::dynamic_pointer_cast<const CosmosControlNetModel>(part);
+      if (!networks_.branches[kind]) throw Error(ErrorKind::kConfig, {.place = name, .what = "is no control branch"});
+    }
+    if (networks_.branches.empty() || !networks_.transformer)
       throw Error(ErrorKind::kConfig, {.place = parts.index.place(), .what = "the part 'controlnet' is missing"});
+    if (networks_.branches.size() > 1 && networks_.branches.contains(""))
+      throw Error(ErrorKind::kConfig,
+                  {.place = parts.index.place(), .what = "names a control branch without its kind beside others"});
   }
 
   bool takes_controls() const override { return true; }
@@ -134,15 +191,33 @@ class Transfer25Recipe final : public CosmosRecipe {
     return embed_chat(tokenizer, text_encoder, prompt, cut);
   }
   std::unique_ptr<DiffusionRun> begin(const DiffusionInputs& inputs) const override {
-    if (inputs.conditions.controls.size() != 1)
-      throw Error(ErrorKind::kArgument, {.place = class_name_ + ": controls",
-                                         .what = "do not fit the control branch",
-                                         .expected = "one control video",
-                                         .got = std::to_string(inputs.conditions.controls.size())});
+    check_kinds(inputs.conditions.controls);
     return std::make_unique<Transfer25Run>(networks_, inputs, codec_.temporal_stride);
   }
 
  private:
+  static constexpr std::string_view kBranch = "controlnet";
+
+  // Each control has a branch, and no branch has two.
+  void check_kinds(const std::vector<Control>& controls) const {
+    std::string known;
+    for (const auto& [kind, branch] : networks_.branches) known += (known.empty() ? "" : ", ") + kind;
+    if (networks_.branches.contains("")) {
+      if (controls.size() == 1) return;
+      throw Error(ErrorKind::kArgument, {.place = class_name_ + ": controls",
+                                         .what = "do not fit the control branch",
+                                         .expected = "one control video",
+                                         .got = std::to_string(controls.size()),
+                                         .hint = "several need a part 'controlnet_KIND' each"});
+    }
+    std::set<std::string> seen;
+    for (const Control& control : controls)
+      if (!networks_.branches.contains(control.kind) || !seen.insert(control.kind).second)
+        throw Error(ErrorKind::kArgument, {.place = "control '" + control.kind + "'",
+                                           .what = seen.contains(control.kind) ? "is given twice" : "has no branch here",
+                                           .expected = "one of " + known});
+  }
+
   Networks networks_;
 };
 
