@@ -19,6 +19,7 @@ import pathlib
 import sys
 import types
 from enum import Enum
+from types import SimpleNamespace
 from unittest import mock
 
 import torch
@@ -323,7 +324,7 @@ def image_encoder(args, gen, name):
             import wan.modules.xlm_roberta as roberta
 
             roberta.XLMRoberta = nn.Module
-            from wan.modules.clip import VisionTransformer
+            from wan.modules.clip import CLIPModel, VisionTransformer
 
         net = randomise(VisionTransformer(image_size=12, patch_size=4, dim=32, mlp_ratio=2, out_dim=6, num_heads=16, num_layers=3,
                                           activation="gelu"), gen)
@@ -332,6 +333,13 @@ def image_encoder(args, gen, name):
         state = {"visual." + k: v for k, v in net.state_dict().items()}
         state.update({"textual.norm.weight": torch.ones(4), "log_scale": torch.tensor(2.0)})
         torch.save(state, folder(args.out, name) / "models_clip.pth")
+        # A picture of another size as the repository brings it to the network, for worlds that look at pictures through it.
+        picture = torch.randint(0, 256, (1, 16, 32, 3), generator=gen, dtype=torch.uint8)
+        mean, std = (torch.tensor(v).view(1, 3, 1, 1) for v in ((0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711)))
+        clip = SimpleNamespace(model=SimpleNamespace(image_size=12, visual=net), dtype=torch.float32,
+                               transforms=SimpleNamespace(transforms=[lambda x: (x - mean) / std]))
+        tokens = CLIPModel.visual(clip, [(picture.permute(3, 0, 1, 2).float() / 127.5 - 1)])
+        save_file({"picture": picture, "tokens": tokens.float()}, args.out / name / "picture.safetensors")
         finish(args.out, name, {"pixel_values": pixels}, expected, "image_encoder.forward", "Wan2.1's CLIP and its names", ["--all-layers"])
 
 

@@ -140,10 +140,10 @@ class CausalWanWorld final : public World {
 
   // What CLIP says of the picture one block before its end; loaded for this alone, since no step needs it.
   at::Tensor picture_tokens(const at::Tensor& picture) const {
-    constexpr int64_t kSide = 224;
+    const auto side = image_encoder_->config.get<int64_t>("image_size", 224);
     const at::Tensor mean = at::tensor({0.48145466, 0.4578275, 0.40821073}, at::kFloat).view({1, 3, 1, 1});
     const at::Tensor deviation = at::tensor({0.26862954, 0.26130258, 0.27577711}, at::kFloat).view({1, 3, 1, 1});
-    const at::Tensor small = at::upsample_bicubic2d(picture.squeeze(2), at::IntArrayRef{kSide, kSide}, /*align_corners=*/false);
+    const at::Tensor small = at::upsample_bicubic2d(picture.squeeze(2), at::IntArrayRef{side, side}, /*align_corners=*/false);
     const TensorMap told = load_component(*image_encoder_, load_)
                                ->call("forward", {{"pixel_values", (small * 0.5 + 0.5 - mean) / deviation}}, {.all_layers = true});
     int64_t states = 0;  // the embeddings, then one for each block

@@ -1,11 +1,16 @@
 #include <ATen/ATen.h>
 #include <gtest/gtest.h>
 
+#include <filesystem>
+
 #include "models/wan/causal_wan_model.h"
 #include "orrery/error.h"
 #include "orrery/load.h"
+#include "orrery/weights.h"
+#include "orrery/world.h"
 #include "support/compare.h"
 #include "support/paths.h"
+#include "support/temporary.h"
 
 namespace orrery::models {
 namespace {
@@ -92,6 +97,33 @@ TEST(CausalWanModelTest, BlocksInOneCallOrInTwo) {
   EXPECT_EQ(memory.keys.front().size(2), 4 * 6);  // a window of four frames of six tokens
   EXPECT_THROW(model.prepare({}, at::zeros({1, 5, 16})), Error);
   EXPECT_THROW(model.prepare(at::zeros({1, 9, 16}), {}), Error);
+}
+
+// What CLIP is shown and which of its layers counts: against the tokens that the original repository makes of a picture.
+TEST(MatrixGameTest, LooksAtThePictureAsTheOriginalDoes) {
+  const std::filesystem::path golden = std::filesystem::absolute(testing::golden_folder());
+  const std::filesystem::path game = golden / "worlds/matrix_game/model", clip = golden / "original_wan_image_encoder";
+  const testing::TemporaryFolder folder;
+  for (const char* part : {"transformer", "vae"}) std::filesystem::create_symlink(game / part, folder / part);
+  std::filesystem::create_symlink(clip / "model", folder / "image_encoder");
+  testing::write_file(folder / "model_index.json",
+                      R"({"_class_name": "CausalInferencePipeline", "sample_height": 16, "sample_width": 32,
+                         "transformer": ["wan", "CausalWanModel"], "vae": ["diffusers", "AutoencoderKLWan"],
+                         "image_encoder": ["wan", "CLIPVisionModel"]})");
+  const TensorMap looked = load_safetensors(clip / "picture.safetensors");
+  const Video picture{looked.at("picture"), 0};
+  WorldPrompt told;
+  told.conditions.image = looked.at("tokens");
+  const auto looking = World::from_pretrained(folder.path().string()), blind = World::from_pretrained(game.string());
+  State one = looking->begin(picture, 3), other = blind->begin(picture, 3, told), stranger = blind->begin(picture, 3, [&] {
+    WorldPrompt wrong;
+    wrong.conditions.image = looked.at("tokens").flip(2);
+    return wrong;
+  }());
+  const std::vector<double> idle = looking->action_space().idle;
+  const at::Tensor frames = looking->step(one, idle);
+  EXPECT_TRUE(testing::is_close(frames, blind->step(other, idle), testing::kComponentParity));
+  EXPECT_FALSE(testing::is_close(frames, blind->step(stranger, idle), testing::kComponentParity));
 }
 
 }  // namespace
