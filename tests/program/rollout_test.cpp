@@ -61,7 +61,7 @@ TEST_F(RolloutTest, AFileThatHoldsNoRowsIsAnError) {
   EXPECT_THAT(error_of(json(std::string(100000, '[') + std::string(100000, ']'))), HasSubstr("row 0"));
   EXPECT_THAT(error_of(tensor("actions", at::zeros({2, 2, 2}))), HasSubstr("[T, A]"));
   EXPECT_THAT(error_of(tensor("actions", at::zeros({0, 2}))), HasSubstr("[T, A]"));
-  EXPECT_THAT(error_of(tensor("actions", at::tensor(3.0))), HasSubstr("[T, A]"));
+  EXPECT_THAT(error_of(tensor("actions", at::scalar_tensor(3.0))), HasSubstr("[T, A]"));
   EXPECT_THAT(error_of(tensor("poses", at::zeros({2, 2}))), HasSubstr("'actions'"));
 }
 
@@ -75,7 +75,7 @@ TEST_F(RolloutTest, ARowThatDoesNotFitIsNamed) {
 TEST_F(RolloutTest, NoiseThatDoesNotFitIsNamed) {
   const std::string two = json("[[9,9],[9,9]]");
   EXPECT_THAT(error_of(two, {"--noise", tensor("noise", at::zeros({1, 3}))}), HasSubstr("too few draws"));
-  EXPECT_THAT(error_of(two, {"--noise", tensor("noise", at::tensor(1.f))}), HasSubstr("too few draws"));
+  EXPECT_THAT(error_of(two, {"--noise", tensor("noise", at::scalar_tensor(1.0))}), HasSubstr("too few draws"));
   EXPECT_THAT(error_of(two, {"--noise", tensor("noise", at::zeros({2, 3}))}), HasSubstr("noise: does not fit a step"));
   EXPECT_THAT(error_of(two, {"--noise", tensor("noise", at::full({2, 8, 8, 8}, std::numeric_limits<float>::quiet_NaN()))}),
               HasSubstr("noise: is not finite"));
