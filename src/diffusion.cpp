@@ -14,6 +14,17 @@ at::Tensor guide(const at::Tensor& c, const at::Tensor& u, double scale, Guidanc
   return form == GuidanceForm::kFromNegative ? at::lerp(u, c, scale) : c + (c - u) * scale;
 }
 
+Conditions negative_conditions(const DiffusionInputs& inputs) {
+  if (!inputs.negative_text.defined())
+    throw Error(ErrorKind::kArgument, {.place = "guidance_scale",
+                                       .what = "needs a negative prompt to be guided away from",
+                                       .hint = "give negative prompt embeddings, or guidance scale 1"});
+  Conditions conditions = inputs.conditions;
+  conditions.text = inputs.negative_text;
+  conditions.text_mask = inputs.negative_text_mask;
+  return conditions;
+}
+
 void check_multiple(int64_t height, int64_t width, int64_t unit) {
   if (height % unit == 0 && width % unit == 0) return;
   const auto size = [&](int64_t add) {

@@ -67,6 +67,9 @@ struct DiffusionInputs {
   std::function<at::Tensor(int64_t n)> condition_noise;
 };
 
+/// The conditions with the negative prompt in the place of the prompt. Throws Error(kArgument) where there is none.
+ORRERY_API Conditions negative_conditions(const DiffusionInputs& inputs);
+
 /// One sampling run of one family: how a noisy sample is shown to the network, and what its answer means.
 class ORRERY_API DiffusionRun {
  public:

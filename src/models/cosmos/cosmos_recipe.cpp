@@ -11,8 +11,14 @@ namespace orrery::models {
 namespace {
 
 constexpr int64_t kTextTokens = 512;
+constexpr double kTrainTimesteps = 1000;
 // What the text encoder of Predict2.5 was asked with in training; the embedding depends on every word of it.
 constexpr const char* kSystemPrompt = "You are a helpful assistant who will provide prompts to an image generator.";
+
+// Latent frames that the first `frames` pixel frames take.
+int64_t latent_count(int64_t frames, int64_t stride) {
+  return frames > 0 ? (frames - 1) / stride + 1 : 0;
+}
 
 }  // namespace
 
@@ -24,24 +30,34 @@ std::shared_ptr<const Denoiser> denoiser_of(const DiffusionParts& parts) {
   return denoiser;
 }
 
-at::Tensor frame_indicator(at::IntArrayRef shape, int64_t known) {
-  at::Tensor indicator = at::zeros({shape[0], 1, shape[2], 1, 1}, at::kFloat);
-  if (known > 0) indicator.narrow(2, 0, std::min(known, shape[2])).fill_(1);
-  return indicator;
+KnownFrames::KnownFrames(const DiffusionInputs& inputs, int64_t stride, double scale) {
+  const std::vector<int64_t>& shape = inputs.shape;
+  const int64_t known = latent_count(inputs.history_frames, stride);
+  any = known > 0;
+  indicator = at::zeros({shape[0], 1, shape[2], 1, 1}, at::kFloat);
+  mask = indicator.expand({shape[0], 1, shape[2], shape[3], shape[4]});
+  latents = at::zeros(shape, at::kFloat);
+  if (!any) return;
+  indicator.narrow(2, 0, std::min(known, shape[2])).fill_(1);
+  latents.narrow(2, 0, known).copy_(inputs.history.narrow(2, 0, known) * scale);
 }
 
-int64_t latent_count(int64_t frames, int64_t stride) {
-  return frames > 0 ? (frames - 1) / stride + 1 : 0;
+KnownPath::KnownPath(const DiffusionInputs& inputs, int64_t stride, std::optional<double> time)
+    : known_(inputs, stride, 1), time_(time), original_(inputs.original) {}
+
+at::Tensor KnownPath::shown(const at::Tensor& sample) {
+  if (!velocity_.defined()) velocity_ = (sample - known_.latents) * known_.indicator;
+  return at::lerp(sample, known_.latents, known_.indicator);
 }
 
-at::Tensor known_latents(const DiffusionInputs& inputs, int64_t known, double scale) {
-  at::Tensor latents = at::zeros(inputs.shape, at::kFloat);
-  if (known > 0) latents.narrow(2, 0, known).copy_(inputs.history.narrow(2, 0, known) * scale);
-  return latents;
+at::Tensor KnownPath::times(const NoiseLevel& level) const {
+  const double time = original_ ? level.time / kTrainTimesteps : level.sigma;
+  const at::Tensor& known = known_.indicator;
+  return at::lerp(at::full_like(known, time), at::full_like(known, time_.value_or(time)), known).flatten(1);
 }
 
-at::Tensor as_channel(const at::Tensor& indicator, at::IntArrayRef shape) {
-  return indicator.expand({shape[0], 1, shape[2], shape[3], shape[4]});
+at::Tensor KnownPath::velocity(const at::Tensor& output) const {
+  return at::lerp(output, velocity_, known_.indicator);
 }
 
 at::Tensor embed_chat(const TextTokenizer& tokenizer, const Component& text_encoder, const std::string& prompt,
@@ -65,12 +81,8 @@ Guided::Guided(std::shared_ptr<const Denoiser> denoiser, const DiffusionInputs& 
   conditions.known_mask = known_mask;
   prompt_ = denoiser_->prepare(conditions, inputs.shape);
   if (!inputs.guided) return;
-  if (!inputs.negative_text.defined())
-    throw Error(ErrorKind::kArgument, {.place = "guidance_scale",
-                                       .what = "needs a negative prompt to be guided away from",
-                                       .hint = "give negative prompt embeddings, or guidance scale 1"});
-  conditions.text = inputs.negative_text;
-  conditions.text_mask = inputs.negative_text_mask;
+  conditions = negative_conditions(inputs);
+  conditions.known_mask = known_mask;
   negative_ = denoiser_->prepare(conditions, inputs.shape);
 }
 

@@ -16,14 +16,38 @@ namespace orrery::models {
 /// The part "transformer" as a denoiser. Throws Error(kConfig) where there is none.
 std::shared_ptr<const Denoiser> denoiser_of(const DiffusionParts& parts);
 
-/// Ones at [B,1,t,1,1] where a latent frame is given: the first `known`.
-at::Tensor frame_indicator(at::IntArrayRef shape, int64_t known);
-/// Latent frames that the first `frames` pixel frames take.
-int64_t latent_count(int64_t frames, int64_t stride);
-/// The first `known` latents of the history times `scale`, zero behind them, [B,C,t,h,w].
-at::Tensor known_latents(const DiffusionInputs& inputs, int64_t known, double scale);
-/// frame_indicator as a channel, [B,1,t,h,w].
-at::Tensor as_channel(const at::Tensor& indicator, at::IntArrayRef shape);
+/// The latent frames of a window that are given: its first.
+struct KnownFrames {
+  KnownFrames() = default;
+  /// Those of the history, times `scale`. `stride`: pixel frames of a latent.
+  KnownFrames(const DiffusionInputs& inputs, int64_t stride, double scale);
+
+  bool any = false;
+  at::Tensor indicator;  ///< ones where a frame is known, [B,1,t,1,1]
+  at::Tensor mask;       ///< the same as a channel, [B,1,t,h,w]
+  at::Tensor latents;    ///< zero where nothing is known, [B,C,t,h,w]
+};
+
+/// Known frames in a rectified flow: they go the straight path from the first noise, so that the solver carries them along.
+class KnownPath {
+ public:
+  KnownPath() = default;
+  /// `time`: of the known frames, as the network is told; without it, and of the others, it is the step's. The original
+  /// feeds its schedule's whole-numbered times, diffusers the exact ones.
+  KnownPath(const DiffusionInputs& inputs, int64_t stride, std::optional<double> time);
+
+  const at::Tensor& mask() const { return known_.mask; }
+  /// What the network sees of `sample` [B,C,t,h,w]. The first one begins the path.
+  at::Tensor shown(const at::Tensor& sample);
+  at::Tensor times(const NoiseLevel& level) const;      ///< [B,t]
+  at::Tensor velocity(const at::Tensor& output) const;  ///< the network's, and the path's where frames are known
+
+ private:
+  KnownFrames known_;
+  std::optional<double> time_;
+  bool original_ = false;
+  at::Tensor velocity_;
+};
 
 /// A prompt as Predict2.5's chat model embeds it, float [1,512,D·layers]: every layer counts, each normalised by itself;
 /// padding is not masked, as in the reference.

@@ -18,12 +18,12 @@ class Predict1Run final : public DiffusionRun {
       : takes_video_(takes_video), original_(inputs.original), stride_(stride), sigma_data_(sigma_data) {
     if (!inputs.fps_modulation.value_or(true)) inputs.conditions.fps = 0;
     set_known(inputs);
-    guided_.emplace(std::move(denoiser), inputs, mask(inputs));
+    guided_.emplace(std::move(denoiser), inputs, mask());
   }
 
   void next_window(const DiffusionInputs& inputs) override {
     set_known(inputs);
-    guided_->renew(inputs, mask(inputs));
+    guided_->renew(inputs, mask());
   }
 
   // The original goes on from the known frames as the network was shown them; diffusers leaves the sample there alone.
@@ -42,7 +42,7 @@ class Predict1Run final : public DiffusionRun {
     const at::Tensor input = shown(), negative_input = guided_->on() ? shown() : input;
     const at::Tensor times = at::full({sample.size(0), 1}, level.time, at::kFloat);
     const at::Tensor denoised = (*guided_)(input, negative_input, times, [&](const at::Tensor& output) {
-      return at::lerp(sample * c_skip + output * c_out, known_, known_here);
+      return at::lerp(sample * c_skip + output * c_out, known_.latents, known_here);
     });
     return (sample - denoised) / sigma;
   }
@@ -51,27 +51,25 @@ class Predict1Run final : public DiffusionRun {
   static constexpr double kAugmentSigma = 0.001;
 
   void set_known(const DiffusionInputs& inputs) {
-    const int64_t known = latent_count(inputs.history_frames, stride_);
-    indicator_ = frame_indicator(inputs.shape, known);
-    known_ = known_latents(inputs, known, sigma_data_);
-    noise_ = known > 0 ? inputs.condition_noise : nullptr;
+    known_ = KnownFrames(inputs, stride_, sigma_data_);
+    noise_ = known_.any ? inputs.condition_noise : nullptr;
   }
-  at::Tensor mask(const DiffusionInputs& inputs) const {
-    return takes_video_ ? as_channel(indicator_, inputs.shape) : at::Tensor();
-  }
+  at::Tensor mask() const { return takes_video_ ? known_.mask : at::Tensor(); }
   // Known frames enter at the small noise of their own, not at that of the step; below it they are left to the network.
-  at::Tensor indicator(double sigma) const { return kAugmentSigma >= sigma ? at::zeros_like(indicator_) : indicator_; }
+  at::Tensor indicator(double sigma) const {
+    return kAugmentSigma >= sigma ? at::zeros_like(known_.indicator) : known_.indicator;
+  }
   // Noise anew for every look; the original draws the same each time.
   at::Tensor noisy_known() {
     const at::Tensor noise = noise_ ? noise_(original_ ? 0 : looks_++) : at::Tensor();
     const double c_in = 1 / std::sqrt(kAugmentSigma * kAugmentSigma + sigma_data_ * sigma_data_);
-    return (noise.defined() ? at::add(known_, noise, kAugmentSigma) : known_) * c_in;
+    return (noise.defined() ? at::add(known_.latents, noise, kAugmentSigma) : known_.latents) * c_in;
   }
 
   bool takes_video_, original_;
   int64_t stride_, looks_ = 0;
   double sigma_data_;
-  at::Tensor indicator_, known_;
+  KnownFrames known_;
   std::function<at::Tensor(int64_t)> noise_;
   std::optional<Guided> guided_;
 };

@@ -12,48 +12,30 @@
 namespace orrery::models {
 namespace {
 
-constexpr double kTrainTimesteps = 1000;
-
 class Predict25Run final : public DiffusionRun {
  public:
   // `conditional_time` is what known frames are shown with; without it, with everybody's.
   Predict25Run(std::shared_ptr<const Denoiser> denoiser, DiffusionInputs inputs, int64_t stride,
                std::optional<double> conditional_time)
-      : original_(inputs.original), stride_(stride), conditional_time_(conditional_time) {
+      : stride_(stride), conditional_time_(conditional_time), path_(inputs, stride, conditional_time) {
     if (!inputs.fps_modulation.value_or(false)) inputs.conditions.fps = 0;  // trained without
-    set_known(inputs);
-    guided_.emplace(std::move(denoiser), inputs, as_channel(indicator_, inputs.shape));
+    guided_.emplace(std::move(denoiser), inputs, path_.mask());
   }
 
   void next_window(const DiffusionInputs& inputs) override {
-    set_known(inputs);
-    guided_->renew(inputs, as_channel(indicator_, inputs.shape));
+    path_ = KnownPath(inputs, stride_, conditional_time_);
+    guided_->renew(inputs, path_.mask());
   }
 
   at::Tensor velocity(const at::Tensor& sample, const NoiseLevel& level) override {
-    // The straight path from the first noise to a known frame, so that the solver carries known frames along it.
-    if (!known_velocity_.defined()) known_velocity_ = (sample - known_) * indicator_;
-    // The original feeds its schedule's whole-numbered times, diffusers the exact ones.
-    const double time = original_ ? level.time / kTrainTimesteps : level.sigma;
-    const at::Tensor times =
-        at::lerp(at::full_like(indicator_, time), at::full_like(indicator_, conditional_time_.value_or(time)), indicator_)
-            .flatten(1);
-    return (*guided_)(at::lerp(sample, known_, indicator_), times,
-                      [&](const at::Tensor& output) { return at::lerp(output, known_velocity_, indicator_); });
+    return (*guided_)(path_.shown(sample), path_.times(level),
+                      [&](const at::Tensor& output) { return path_.velocity(output); });
   }
 
  private:
-  void set_known(const DiffusionInputs& inputs) {
-    const int64_t known = latent_count(inputs.history_frames, stride_);
-    indicator_ = frame_indicator(inputs.shape, known);
-    known_ = known_latents(inputs, known, 1.0);
-    known_velocity_ = at::Tensor();
-  }
-
-  bool original_;
   int64_t stride_;
   std::optional<double> conditional_time_;
-  at::Tensor indicator_, known_, known_velocity_;
+  KnownPath path_;
   std::optional<Guided> guided_;
 };
 

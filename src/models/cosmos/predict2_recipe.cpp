@@ -16,16 +16,15 @@ class Predict2Run final : public DiffusionRun {
  public:
   Predict2Run(std::shared_ptr<const Denoiser> denoiser, DiffusionInputs inputs, bool takes_video, int64_t stride,
               double sigma_data)
-      : takes_video_(takes_video), stride_(stride), sigma_data_(sigma_data) {
+      : takes_video_(takes_video), stride_(stride), sigma_data_(sigma_data), known_(inputs, stride, sigma_data) {
     // Only diffusers' video pipeline tells the network a frame rate; it was trained without.
     if (!inputs.fps_modulation.value_or(takes_video && !inputs.original)) inputs.conditions.fps = 0;
-    set_known(inputs);
-    guided_.emplace(std::move(denoiser), inputs, mask(inputs));
+    guided_.emplace(std::move(denoiser), inputs, mask());
   }
 
   void next_window(const DiffusionInputs& inputs) override {
-    set_known(inputs);
-    guided_->renew(inputs, mask(inputs));
+    known_ = KnownFrames(inputs, stride_, sigma_data_);
+    guided_->renew(inputs, mask());
   }
 
   at::Tensor velocity(const at::Tensor& sample, const NoiseLevel& level) override {
@@ -33,12 +32,13 @@ class Predict2Run final : public DiffusionRun {
     at::Tensor input = sample * (1 - t), times = at::full({sample.size(0), 1}, t, at::kFloat);
     if (takes_video_) {
       constexpr double kConditioningTime = kSigmaConditioning / (kSigmaConditioning + 1);
-      input = at::lerp(input, known_, indicator_);
-      times = at::lerp(at::full_like(indicator_, t), at::full_like(indicator_, kConditioningTime), indicator_).flatten(1);
+      const at::Tensor& known = known_.indicator;
+      input = at::lerp(input, known_.latents, known);
+      times = at::lerp(at::full_like(known, t), at::full_like(known, kConditioningTime), known).flatten(1);
     }
     const at::Tensor denoised = (*guided_)(input, times, [&](const at::Tensor& output) {
       const at::Tensor x0 = sample * (1 - t) - output * t;
-      return takes_video_ ? at::lerp(x0, known_, indicator_) : x0;
+      return takes_video_ ? at::lerp(x0, known_.latents, known_.indicator) : x0;
     });
     return (sample - denoised) / level.sigma;
   }
@@ -46,19 +46,12 @@ class Predict2Run final : public DiffusionRun {
  private:
   static constexpr double kSigmaConditioning = 0.0001;
 
-  void set_known(const DiffusionInputs& inputs) {
-    const int64_t known = latent_count(inputs.history_frames, stride_);
-    indicator_ = frame_indicator(inputs.shape, known);
-    known_ = known_latents(inputs, known, sigma_data_);
-  }
-  at::Tensor mask(const DiffusionInputs& inputs) const {
-    return takes_video_ ? as_channel(indicator_, inputs.shape) : at::Tensor();
-  }
+  at::Tensor mask() const { return takes_video_ ? known_.mask : at::Tensor(); }
 
   bool takes_video_;
   int64_t stride_;
   double sigma_data_;
-  at::Tensor indicator_, known_;
+  KnownFrames known_;
   std::optional<Guided> guided_;
 };
 

@@ -21,8 +21,6 @@
 namespace orrery::models {
 namespace {
 
-constexpr double kTrainTimesteps = 1000;
-
 struct Networks {
   std::shared_ptr<const CosmosTransformer3DModel> transformer;
   std::map<std::string, std::shared_ptr<const CosmosControlNetModel>>
@@ -122,48 +120,35 @@ class Controlled {
 class Transfer25Run final : public DiffusionRun {
  public:
   Transfer25Run(const Networks& networks, DiffusionInputs inputs, int64_t stride)
-      : original_(inputs.original), stride_(stride), scale_(inputs.guidance_scale), form_(inputs.guidance_form) {
+      : stride_(stride),
+        scale_(inputs.guidance_scale),
+        form_(inputs.guidance_form),
+        path_(inputs, stride, kConditionalTime) {
     if (!inputs.fps_modulation.value_or(false)) inputs.conditions.fps = 0;
-    set_known(inputs);
-    const at::Tensor mask = as_channel(indicator_, inputs.shape);
-    prompt_.emplace(networks, inputs, inputs.conditions.text, mask);
-    if (inputs.guided) negative_.emplace(networks, inputs, inputs.negative_text, mask);
+    prompt_.emplace(networks, inputs, inputs.conditions.text, path_.mask());
+    if (inputs.guided) negative_.emplace(networks, inputs, inputs.negative_text, path_.mask());
   }
 
   void next_window(const DiffusionInputs& inputs) override {
-    set_known(inputs);
-    const at::Tensor mask = as_channel(indicator_, inputs.shape);
-    prompt_->renew(inputs, mask);
-    if (negative_) negative_->renew(inputs, mask);
+    path_ = KnownPath(inputs, stride_, kConditionalTime);
+    prompt_->renew(inputs, path_.mask());
+    if (negative_) negative_->renew(inputs, path_.mask());
   }
 
   at::Tensor velocity(const at::Tensor& sample, const NoiseLevel& level) override {
-    // The straight path from the first noise to a known frame, so that the solver carries known frames along it.
-    if (!known_velocity_.defined()) known_velocity_ = (sample - known_) * indicator_;
-    const double time = original_ ? level.time / kTrainTimesteps : level.sigma;
-    const at::Tensor times =
-        at::lerp(at::full_like(indicator_, time), at::full_like(indicator_, kConditionalTime), indicator_).flatten(1);
-    const at::Tensor input = at::lerp(sample, known_, indicator_);
-    const at::Tensor c = at::lerp((*prompt_)(input, times), known_velocity_, indicator_);
+    const at::Tensor input = path_.shown(sample), times = path_.times(level);
+    const at::Tensor c = path_.velocity((*prompt_)(input, times));
     if (!negative_) return c;
-    return guide(c, at::lerp((*negative_)(input, times), known_velocity_, indicator_), scale_, form_);
+    return guide(c, path_.velocity((*negative_)(input, times)), scale_, form_);
   }
 
  private:
   static constexpr double kConditionalTime = 0.1;
 
-  void set_known(const DiffusionInputs& inputs) {
-    const int64_t known = latent_count(inputs.history_frames, stride_);
-    indicator_ = frame_indicator(inputs.shape, known);
-    known_ = known_latents(inputs, known, 1.0);
-    known_velocity_ = at::Tensor();
-  }
-
-  bool original_;
   int64_t stride_;
   double scale_;
   GuidanceForm form_;
-  at::Tensor indicator_, known_, known_velocity_;
+  KnownPath path_;
   std::optional<Controlled> prompt_, negative_;
 };
 

@@ -32,15 +32,8 @@ class Expert {
 
  private:
   void prepare(const DiffusionInputs& inputs) {
-    Conditions conditions = inputs.conditions;
-    prompt_ = denoiser_->prepare(conditions, inputs.shape);
-    if (!inputs.guided) return;
-    if (!inputs.negative_text.defined())
-      throw Error(ErrorKind::kArgument, {.place = "guidance_scale",
-                                         .what = "needs a negative prompt to be guided away from",
-                                         .hint = "give negative prompt embeddings, or guidance scale 1"});
-    conditions.text = inputs.negative_text;
-    negative_ = denoiser_->prepare(conditions, inputs.shape);
+    prompt_ = denoiser_->prepare(inputs.conditions, inputs.shape);
+    if (inputs.guided) negative_ = denoiser_->prepare(negative_conditions(inputs), inputs.shape);
   }
 
   std::shared_ptr<const Denoiser> denoiser_;
