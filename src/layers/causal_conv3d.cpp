@@ -23,18 +23,25 @@ at::Tensor convolve(const at::Tensor& x, const at::Tensor& weight, const at::Ten
   return out.permute({0, 2, 3, 4, 1}).contiguous();
 }
 
-// One output frame as a sum over its window of input frames, oldest first: no frame is copied. Releases each frame after
-// use.
-at::Tensor sum_of_taps(std::vector<at::Tensor> window, const at::Tensor& weight, const at::Tensor& bias) {
-  const int64_t first_tap = weight.size(2) - static_cast<int64_t>(window.size());
-  at::Tensor out;
-  for (size_t i = 0; i < window.size(); ++i) {
-    const at::Tensor frame = std::exchange(window[i], at::Tensor()).squeeze(1).permute({0, 3, 1, 2});
-    const at::Tensor tap = weight.select(2, first_tap + static_cast<int64_t>(i)).contiguous(at::MemoryFormat::ChannelsLast);
-    const at::Tensor part = at::conv2d(frame, tap, i == 0 ? bias : at::Tensor(), 1, tap.size(2) / 2);
-    out = i == 0 ? part : out.add_(part);
+// Each of `frames` [B,1,H,W,C] behind the first `history` as a sum over the frames that its kernel sees, oldest first:
+// nothing is copied together. What no later sum needs is let go.
+at::Tensor sum_of_taps(std::vector<at::Tensor> frames, size_t history, const at::Tensor& weight, const at::Tensor& bias) {
+  const size_t taps = static_cast<size_t>(weight.size(2));
+  std::vector<at::Tensor> sums;
+  for (size_t last = history; last < frames.size(); ++last) {
+    const size_t oldest = last + 1 > taps ? last + 1 - taps : 0;
+    at::Tensor sum;
+    for (size_t i = oldest; i <= last; ++i) {
+      const at::Tensor frame = frames[i].squeeze(1).permute({0, 3, 1, 2});
+      if (last + 1 - i == taps) frames[i].reset();
+      const at::Tensor tap =
+          weight.select(2, static_cast<int64_t>(taps - 1 - (last - i))).contiguous(at::MemoryFormat::ChannelsLast);
+      const at::Tensor part = at::conv2d(frame, tap, i == oldest ? bias : at::Tensor(), 1, tap.size(2) / 2);
+      sum = i == oldest ? part : sum.add_(part);
+    }
+    sums.push_back(sum.permute({0, 2, 3, 1}).contiguous().unsqueeze(1));
   }
-  return out.permute({0, 2, 3, 1}).contiguous().unsqueeze(1);
+  return sums.size() == 1 ? sums.front() : at::cat(sums, 1);
 }
 
 }  // namespace
@@ -64,8 +71,12 @@ at::Tensor CausalConv3d::directly(at::Tensor x, std::vector<at::Tensor> window) 
   const at::Tensor weight = weight_.to(x.scalar_type()), bias = bias_.to(x.scalar_type());
 
   const bool frame_outweighs_kernel = x.numel() > weight.numel();  // else cutting the kernel costs more than copying frames
+  const bool one_or_narrow = frames == 1 || 4 * sizes_.out <= sizes_.in;  // else sums of several passes cost more
+  if (one_or_narrow && sizes_.stride_t == 1 && frame_outweighs_kernel) {
+    for (const at::Tensor& frame : std::exchange(x, at::Tensor()).split(1, 1)) window.push_back(frame);
+    return sum_of_taps(std::move(window), static_cast<size_t>(history), weight, bias);
+  }
   window.push_back(std::exchange(x, at::Tensor()));
-  if (frames == 1 && sizes_.stride_t == 1 && frame_outweighs_kernel) return sum_of_taps(std::move(window), weight, bias);
 
   // Taps that would only see zeros are left out; where later frames of the chunk need them, zeros stand in.
   const int64_t taps = std::min(sizes_.kernel_t, history + frames);

@@ -51,7 +51,8 @@ at::Tensor WanMidBlock::operator()(at::Tensor x, CodecCache& cache) const {
 }
 
 WanHead::WanHead(const Weights& weights, int64_t in, int64_t out, int64_t& next_slot)
-    : norm_out_(weights.get("norm_out.gamma", {in, 1, 1, 1}).flatten()), conv_out_(weights.sub("conv_out"), {in, out}, next_slot) {}
+    : norm_out_(weights.get("norm_out.gamma", {in, 1, 1, 1}).flatten()),
+      conv_out_(weights.sub("conv_out"), {in, out}, next_slot) {}
 
 at::Tensor WanHead::operator()(at::Tensor x, CodecCache& cache) const {
   return conv_out_(l2_rms_norm_silu_(x, norm_out_), cache);
@@ -82,21 +83,20 @@ at::Tensor WanDownsample::operator()(const at::Tensor& x, CodecCache& cache, boo
 
 namespace {
 
-// Nearest-neighbour doubling shows a 3x3 kernel only 2x2 different pixels: for each of the four phases of the output the nine
-// taps fold into four. [out,in,3,3] → [(row phase, column phase, out), in, 2, 2].
+// Nearest-neighbour doubling shows a 3x3 kernel only 2x2 different pixels: for each of the four phases of the output the
+// nine taps fold into four. [out,in,3,3] → [(row phase, column phase, out), in, 2, 2].
 at::Tensor fold_doubling(const at::Tensor& kernel) {
   const auto fold = [](const at::Tensor& k, int64_t dim) {
     const at::Tensor a = k.narrow(dim, 0, 1), b = k.narrow(dim, 1, 1), c = k.narrow(dim, 2, 1);
     return at::stack({at::cat({a, b + c}, dim), at::cat({a + b, c}, dim)});
   };
-  const at::Tensor exact = kernel.to(at::kDouble);
-  return fold(fold(exact, 3), 3).flatten(0, 2).to(at::kFloat);
+  return fold(fold(kernel.to(at::kFloat), 3), 3).flatten(0, 2);
 }
 
 }  // namespace
 
 WanUpsample::WanUpsample(const Weights& weights, int64_t in, int64_t out, bool temporal, int64_t& next_slot)
-    : weight_(weights.get("resample.1.weight", {out, in, 3, 3})), folded_(fold_doubling(weight_)), bias_(weights.get("resample.1.bias", {out})) {
+    : weight_(weights.get("resample.1.weight", {out, in, 3, 3})), bias_(weights.get("resample.1.bias", {out})) {
   if (temporal) {
     const layers::CausalConv3dSizes doubling{.in = in, .out = 2 * in, .kernel_t = 3, .kernel_s = 1};
     time_conv_.emplace(weights.sub("time_conv"), doubling, next_slot);
@@ -106,17 +106,17 @@ WanUpsample::WanUpsample(const Weights& weights, int64_t in, int64_t out, bool t
 at::Tensor WanUpsample::operator()(at::Tensor x, CodecCache& cache, bool first) const {
   if (time_conv_ && !first) {
     const int64_t dim = x.size(4);
-    x = (*time_conv_)(std::move(x), cache);                             // [B,T,H,W,2·C]
+    x = (*time_conv_)(std::move(x), cache);                                  // [B,T,H,W,2·C]
     x = x.unflatten(4, {2, dim}).permute({0, 1, 4, 2, 3, 5}).flatten(1, 2);  // [B,2·T,H,W,C]
   }
   const int64_t batch = x.size(0), frames = x.size(1), height = x.size(2), width = x.size(3), out = bias_.size(0);
-  if (ops::winograd_pays(x, out, 1, true)) return ops::winograd_3x3({}, x, {.weight = weight_, .bias = bias_, .doubled = true});
-  const at::Tensor weight = folded_.to(x.scalar_type()).contiguous(at::MemoryFormat::ChannelsLast);
+  if (ops::winograd_pays(x, out, 1, true))
+    return ops::winograd_3x3({}, x, {.weight = weight_, .bias = bias_, .doubled = true});
+  const at::Tensor weight = fold_doubling(weight_).to(x.scalar_type()).contiguous(at::MemoryFormat::ChannelsLast);
   // Window (i, j) of the frame padded by one holds the pixels i − 1, i and j − 1, j.
-  const at::Tensor windows =
-      at::conv2d(x.flatten(0, 1).permute({0, 3, 1, 2}), weight, at::Tensor(), 1, 1)
-          .permute({0, 2, 3, 1})
-          .unflatten(3, {2, 2, out});  // [B·T,H+1,W+1,row phase,column phase,out]
+  const at::Tensor windows = at::conv2d(x.flatten(0, 1).permute({0, 3, 1, 2}), weight, at::Tensor(), 1, 1)
+                                 .permute({0, 2, 3, 1})
+                                 .unflatten(3, {2, 2, out});  // [B·T,H+1,W+1,row phase,column phase,out]
   const at::Tensor bias = bias_.to(x.scalar_type());
   at::Tensor doubled = at::empty({batch * frames, height, 2, width, 2, out}, x.options());
   for (int64_t row : {0, 1}) {

@@ -83,7 +83,6 @@ class WanUpsample {
 
  private:
   at::Tensor weight_;  // resample.1
-  at::Tensor folded_;  // its taps folded: [4 · out, in, 2, 2]
   at::Tensor bias_;
   std::optional<layers::CausalConv3d> time_conv_;
 };

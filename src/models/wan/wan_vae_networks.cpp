@@ -12,16 +12,22 @@ namespace {
 
 constexpr int64_t kPieceElements = int64_t{16} << 20;  // a level's clips should not hold more: 64 MiB in float32
 
-// Calls `work` with pieces of `x` in the order of time: as many frames as the budget allows, a multiple of `unit`; but two at
-// least, since convolutions over time take two frames in two thirds of the time of one and one.
-void by_pieces(const at::Tensor& x, int64_t elements_per_frame, int64_t unit, const std::function<void(at::Tensor)>& work) {
-  const int64_t frames = x.size(1);
+// Calls `work` with pieces of `x` in the order of time: as many frames as the budget allows, a multiple of `unit`; but two
+// at least, since convolutions over time take two frames in two thirds of the time of one and one. Takes `x` over: of what
+// has been worked on nothing is kept.
+void by_pieces(at::Tensor x, int64_t elements_per_frame, int64_t unit, const std::function<void(at::Tensor)>& work) {
   const int64_t least = unit > 1 ? 1 : 2;
   const int64_t step = std::max(least, kPieceElements / std::max<int64_t>(1, elements_per_frame * unit)) * unit;
-  for (int64_t at = 0; at < frames; at += step) work(x.narrow(1, at, std::min(step, frames - at)));
+  if (x.size(1) <= step) return work(std::move(x));
+  std::vector<at::Tensor> pieces = x.split(step, 1);
+  for (at::Tensor& piece : pieces) piece = piece.clone();
+  x.reset();
+  for (at::Tensor& piece : pieces) work(std::exchange(piece, {}));
 }
 
-int64_t pixels(const at::Tensor& x) { return x.size(0) * x.size(2) * x.size(3); }
+int64_t pixels(const at::Tensor& x) {
+  return x.size(0) * x.size(2) * x.size(3);
+}
 
 }  // namespace
 
@@ -39,14 +45,16 @@ WanEncoder3d::WanEncoder3d(const Weights& weights, const WanVaeConfig& config)
       level.avg_shortcut = AvgDown3D{.out = out, .factor_t = level.unit, .factor_s = down ? 2 : 1};
     }
     for (int64_t j = 0; j < config.num_res_blocks; ++j) {
-      const Weights block = config.is_residual ? down_blocks.sub(std::to_string(i)).sub("resnets", j) : down_blocks.sub(std::to_string(flat++));
+      const Weights block = config.is_residual ? down_blocks.sub(std::to_string(i)).sub("resnets", j)
+                                               : down_blocks.sub(std::to_string(flat++));
       level.resnets.emplace_back(block, j == 0 ? in : out, out, slots_);
       if (config.attends(i)) {
         level.attentions.emplace_back(down_blocks.sub(std::to_string(flat++)), out);
       }
     }
     if (down) {
-      const Weights block = config.is_residual ? down_blocks.sub(std::to_string(i)).sub("downsampler") : down_blocks.sub(std::to_string(flat++));
+      const Weights block = config.is_residual ? down_blocks.sub(std::to_string(i)).sub("downsampler")
+                                               : down_blocks.sub(std::to_string(flat++));
       level.downsampler.emplace(block, out, temporal, slots_);
     }
     in = out;
@@ -70,7 +78,8 @@ at::Tensor WanEncoder3d::operator()(const at::Tensor& x, CodecCache& cache, bool
   for (size_t i = 0; i < levels_.size(); ++i) {
     const Level& level = levels_[i];
     std::vector<at::Tensor> pieces;
-    by_pieces(clip, pixels(clip) * level.width, first ? 1 : level.unit, [&](at::Tensor piece) {
+    const int64_t elements = pixels(clip) * level.width;
+    by_pieces(std::exchange(clip, {}), elements, first ? 1 : level.unit, [&](at::Tensor piece) {
       if (i == 0) piece = conv_in_(std::move(piece), cache);
       pieces.push_back(level.run(std::move(piece), cache, first));
     });
@@ -112,8 +121,8 @@ at::Tensor WanDecoder3d::Level::run(at::Tensor x, CodecCache& cache, bool first)
 }
 
 void WanDecoder3d::operator()(const at::Tensor& z, CodecCache& cache, bool first, const Sink& sink) const {
-  by_pieces(z, pixels(z) * levels_.front().growth, 1, [&](const at::Tensor& piece) {
-    descend(0, (*mid_block_)(conv_in_(piece, cache), cache), cache, first, sink);
+  by_pieces(z, pixels(z) * levels_.front().growth, 1, [&](at::Tensor piece) {
+    descend(0, (*mid_block_)(conv_in_(std::move(piece), cache), cache), cache, first, sink);
   });
 }
 
@@ -123,8 +132,8 @@ void WanDecoder3d::descend(size_t level, at::Tensor x, CodecCache& cache, bool f
   if (x.size(1) * elements <= kPieceElements || x.size(1) <= 2) {
     return descend(level + 1, levels_[level].run(std::move(x), cache, first), cache, first, sink);
   }
-  by_pieces(x, elements, 1, [&](const at::Tensor& piece) {
-    descend(level + 1, levels_[level].run(piece, cache, first), cache, first, sink);
+  by_pieces(std::move(x), elements, 1, [&](at::Tensor piece) {
+    descend(level + 1, levels_[level].run(std::move(piece), cache, first), cache, first, sink);
   });
 }
 
