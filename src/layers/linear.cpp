@@ -3,11 +3,13 @@
 #include <ATen/ATen.h>
 
 #include <algorithm>
+#include <string>
 #include <tuple>
 #include <utility>
 
 #include "ops/linear_small.h"
 #include "ops/matmul.h"
+#include "orrery/error.h"
 
 namespace orrery::layers {
 namespace {
@@ -31,7 +33,7 @@ at::Tensor multiply_expanding(const at::Tensor& input, const at::Tensor& weight)
 }
 
 // Whole numbers -127 … 127 and the scale [out] that makes each row of them the weight again. In blocks of rows, for memory's
-// sake.
+// sake. One infinity would make its whole row zero or NaN.
 std::pair<at::Tensor, at::Tensor> to_int8(const at::Tensor& weight) {
   at::Tensor whole = at::empty(weight.sizes(), weight.options().dtype(at::kChar));
   at::Tensor scales = at::empty({weight.size(0)}, weight.options().dtype(at::kFloat));
@@ -40,6 +42,12 @@ std::pair<at::Tensor, at::Tensor> to_int8(const at::Tensor& weight) {
     const int64_t count = std::min(block, weight.size(0) - start);
     const at::Tensor rows = weight.narrow(0, start, count).to(at::kFloat);
     const at::Tensor scale = rows.abs().amax(1).div_(127).clamp_min_(1e-30);
+    if (!scale.isfinite().all().item<bool>())
+      throw Error(ErrorKind::kWeights,
+                  {.place = "weight [" + std::to_string(weight.size(0)) + ", " + std::to_string(weight.size(1)) + "]",
+                   .what = "holds an infinity, which has no int8 form",
+                   .expected = "finite numbers",
+                   .hint = "run it as stored (without --weights int8)"});
     whole.narrow(0, start, count).copy_((rows / scale.unsqueeze(1)).round_());
     scales.narrow(0, start, count).copy_(scale);
   }
