@@ -4,6 +4,12 @@
 
 #include "kernels/common/numbers.h"
 
+#ifdef __CUDACC__
+#define ORRERY_UNROLL _Pragma("unroll")
+#else
+#define ORRERY_UNROLL
+#endif
+
 namespace orrery::kernels {
 
 /// Moves between pixels [B, C, t·pt, h·ps, w·ps] and patches [B, K·C, t, h, w], K = pt·ps·ps, channel k·C + c for the pixel
@@ -45,15 +51,15 @@ ORRERY_EVERYWHERE void move_cell(const Patch& p, int64_t cell) {
     return;
   }
   float values[8];  // in registers, which is why the loops must be unrolled
-#pragma unroll
+  ORRERY_UNROLL
   for (int k = 0; k < 8; ++k) {
     const int64_t pixel = first_pixel + (k >> 2) * frame + (k >> 1 & 1) * row + (k & 1), patch = first_patch + k * step;
     values[k] = k < 4 * p.pt ? to_float(in[p.to_pixels ? patch : pixel]) : 0.0f;
   }
   // One axis after the other; the transform is its own inverse.
-#pragma unroll
+  ORRERY_UNROLL
   for (int axis = 1; axis < 8; axis *= 2) {
-#pragma unroll
+    ORRERY_UNROLL
     for (int k = 0; k < 8; ++k) {
       if (k & axis || (axis == 4 && p.pt == 1)) continue;
       const float low = values[k], high = values[k | axis];
@@ -61,7 +67,7 @@ ORRERY_EVERYWHERE void move_cell(const Patch& p, int64_t cell) {
       values[k | axis] = (low - high) * 0.70710678f;
     }
   }
-#pragma unroll
+  ORRERY_UNROLL
   for (int k = 0; k < 8; ++k) {
     const int64_t pixel = first_pixel + (k >> 2) * frame + (k >> 1 & 1) * row + (k & 1), patch = first_patch + k * step;
     if (k < 4 * p.pt) out[p.to_pixels ? pixel : patch] = from_float<T>(values[k]);
