@@ -91,7 +91,7 @@ const std::string& why_no_machines() {
 }
 
 Tolerance rounding_of(at::ScalarType type) {
-  if (type == at::kBFloat16) return {4e-3};
+  if (type == at::kBFloat16) return kBFloat16Rounding;
   return type == at::kHalf ? kPipelineParity : kSameMath;
 }
 
