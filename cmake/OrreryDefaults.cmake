@@ -17,6 +17,8 @@ if(PROJECT_IS_TOP_LEVEL)
 endif()
 
 set(CMAKE_CXX_EXTENSIONS OFF)
+# LibTorch was built with NDEBUG, and at::RecordFunction has a member more without it: who sees the class must agree.
+add_compile_definitions($<$<CONFIG:Debug>:NDEBUG>)
 add_compile_options(-Wall -Wextra -Wno-missing-field-initializers)
 if(ORRERY_SANITIZE)
   add_compile_options(-fsanitize=address,undefined -fno-sanitize-recover=undefined -fno-omit-frame-pointer)
