@@ -21,8 +21,6 @@ if(NOT CMAKE_CUDA_COMPILER)
     message(FATAL_ERROR "ORRERY_CUDA is ON and no CUDA compiler was found; set CMAKE_CUDA_COMPILER to nvcc's path")
   endif()
   message(STATUS "CUDA kernels: not built, no CUDA compiler was found")
-elseif(NOT orrery_cuda_sources)
-  message(STATUS "CUDA kernels: ${CMAKE_CUDA_COMPILER} is there, and this version has no CUDA kernel yet")
 else()
   message(STATUS "CUDA kernels: built with ${CMAKE_CUDA_COMPILER}")
   # Machine code for each generation since Ampere, and PTX for those to come.
