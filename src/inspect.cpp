@@ -53,6 +53,8 @@ ComponentReport inspect_component(const ComponentDescription& description) {
       report.missing = asked->missing;
       report.misshapen = asked->misshapen;
       report.unexpected = weights.unused();
+    } else if (description.class_name.empty()) {
+      report.unexpected = weights.names();  // of no model that is known
     }
 
     std::map<at::ScalarType, int64_t> bytes_of;

@@ -3,6 +3,7 @@
 #include <ATen/ATen.h>
 
 #include <chrono>
+#include <sstream>
 
 #include "checks.h"
 #include "chunks.h"
@@ -14,6 +15,13 @@
 
 namespace orrery {
 namespace {
+
+std::string sizes_text(const at::Tensor& tensor) {
+  if (!tensor.defined()) return "nothing";
+  std::ostringstream text;
+  text << tensor.sizes();
+  return text.str();
+}
 
 // Tells how far a stage is, and stops it when that is asked for.
 class Meter {
@@ -114,7 +122,7 @@ void Tokenizer::decode(const Latents& latents, const std::function<void(const at
                   {.place = "latents",
                    .what = "have the wrong shape for " + class_name(),
                    .expected = tokens ? "[1, t, h, w]" : "[1, " + std::to_string(spec().latent_channels) + ", t, h, w]",
-                   .got = video.defined() ? std::to_string(video.dim()) + " dimensions" : "nothing"});
+                   .got = sizes_text(video)});
     if (tokens) check_indices(video, spec().vocabulary);
     const int64_t time = tokens ? 1 : 2, count = video.size(time);
     const int64_t window = spec().window_frames > 0 ? spec().latent_frames(spec().window_frames) : 0;

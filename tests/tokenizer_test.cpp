@@ -113,7 +113,7 @@ TEST(TokenizerTest, LatentsOfAnotherModelAreNamed) {
       [&] {
         tokenizer.decode({.video = at::zeros({1, 4, 1, 2, 2})});
       },
-      ThrowsMessage<Error>(HasSubstr("[1, 3, t, h, w]")));
+      ThrowsMessage<Error>(HasSubstr("[1, 3, t, h, w], got [1, 4, 1, 2, 2]")));
   EXPECT_THAT([&] { tokenizer.decode(Latents{}); }, ThrowsMessage<Error>(HasSubstr("got nothing")));
 }
 

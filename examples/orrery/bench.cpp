@@ -217,20 +217,20 @@ void add_bench(CLI::App& app) {
       command->add_option("--call", options->call, "COMPONENT.FUNCTION; a tokenizer's encode and decode if not given");
   command->add_option("--inputs", options->inputs, "Safetensors file with the call's inputs")->needs(call);
   command->add_option("--new-tokens", options->new_tokens, "Tokens that dynamics.decode makes after its prompt `input_ids`, greedily")
-      ->check(CLI::PositiveNumber)
+      ->check(above_zero())
       ->capture_default_str();
   command
       ->add_option("--num-frames", options->num_frames, "Frames of the clip of noise that a tokenizer gets without --call")
-      ->check(CLI::PositiveNumber)
+      ->check(above_zero())
       ->capture_default_str();
-  command->add_option("-W,--width", options->width, "Its width")->check(CLI::PositiveNumber)->capture_default_str();
-  command->add_option("-H,--height", options->height, "Its height")->check(CLI::PositiveNumber)->capture_default_str();
+  command->add_option("-W,--width", options->width, "Its width")->check(above_zero())->capture_default_str();
+  command->add_option("-H,--height", options->height, "Its height")->check(above_zero())->capture_default_str();
   command->add_option("--streaming", options->how.streaming, "Tokenizers: feed so many frames (latents) at a time")
-      ->check(CLI::PositiveNumber);
+      ->check(above_zero());
   command->add_option("--warmup", options->warmup, "Runs before the clock")
-      ->check(CLI::NonNegativeNumber)
+      ->check(not_negative())
       ->capture_default_str();
-  command->add_option("--repeat", options->repeat, "Timed runs")->check(CLI::PositiveNumber)->capture_default_str();
+  command->add_option("--repeat", options->repeat, "Timed runs")->check(above_zero())->capture_default_str();
   command->add_flag("--json", options->json, "Print one JSON object");
   command->final_callback([=] { run(*options); });
 }

@@ -6,6 +6,7 @@
 #include "orrery/error.h"
 #include "orrery/media.h"
 #include "orrery/weights.h"
+#include "program.h"
 
 namespace program {
 namespace {
@@ -29,11 +30,11 @@ void ClipOptions::add_to(CLI::App& command) {
   source->add_option("--video", video, "Video file, GIF, folder of numbered pictures, or a pattern like frames/%05d.png");
   source->add_option("-i,--image", image, "Picture");
   source->require_option(1);
-  command.add_option("--num-frames", num_frames, "Read at most so many frames")->check(CLI::PositiveNumber);
-  command.add_option("--start", start, "Skip so many seconds")->check(CLI::NonNegativeNumber);
-  command.add_option("--fps", fps, "Resample to this rate by time stamps")->check(CLI::PositiveNumber);
-  command.add_option("-W,--width", width, "Resize to this width")->check(CLI::PositiveNumber);
-  command.add_option("-H,--height", height, "Resize to this height")->check(CLI::PositiveNumber);
+  command.add_option("--num-frames", num_frames, "Read at most so many frames")->check(above_zero());
+  command.add_option("--start", start, "Skip so many seconds")->check(not_negative());
+  command.add_option("--fps", fps, "Resample to this rate by time stamps")->check(above_zero());
+  command.add_option("-W,--width", width, "Resize to this width")->check(above_zero());
+  command.add_option("-H,--height", height, "Resize to this height")->check(above_zero());
 }
 
 orrery::Video ClipOptions::read() const {
@@ -52,12 +53,12 @@ void CodingOptions::add_to(CLI::App& command, bool fit) {
     command.add_flag("--trim", trim, "Where the clip does not fit, cut its end, its right and its bottom")
         ->excludes(padding);
   }
-  command.add_option("--chunk", chunk, "Frames (latents) at a time; the result is the same")->check(CLI::PositiveNumber);
+  command.add_option("--chunk", chunk, "Frames (latents) at a time; the result is the same")->check(above_zero());
   command.add_option("--tile", tile, "Code tiles of so many pixels and blend them: less memory, not exact")
-      ->check(CLI::PositiveNumber);
+      ->check(above_zero());
   command
       .add_option("--tile-overlap", tile_overlap, "Pixels that neighbouring tiles share; a quarter of a tile if not given")
-      ->check(CLI::PositiveNumber);
+      ->check(above_zero());
 }
 
 orrery::CodeOptions CodingOptions::options() const {

@@ -15,7 +15,7 @@ struct Options {
 };
 
 void run(const Options& options) {
-  require_writable(options.output);
+  require_writable_file(options.output);
   const orrery::Video video = options.clip.read();
   const auto tokenizer = orrery::Tokenizer::from_pretrained(options.model.path, options.model.load());
   orrery::CodeOptions coding = options.coding.options();

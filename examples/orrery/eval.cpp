@@ -18,7 +18,7 @@ struct Options {
 void run(const Options& options) {
   const size_t dot = options.call.find('.');
   const std::string component_name = options.call.substr(0, dot), function = options.call.substr(dot + 1);
-  require_writable(options.output);
+  require_writable_file(options.output);
 
   const orrery::LoadOptions load = options.model.load();
   orrery::TensorMap inputs;
@@ -49,14 +49,14 @@ void add_eval(CLI::App& app) {
   CLI::Option* inputs = command->add_option("--inputs", options->inputs, "Safetensors file with the inputs by name");
   command->add_option("-o,--output", options->output, "Safetensors file for the outputs")->required();
   command->add_option("--streaming", options->how.streaming, "Tokenizers: feed so many frames (latents) at a time")
-      ->check(CLI::PositiveNumber);
+      ->check(above_zero());
   command->add_flag("--all-layers", options->how.all_layers, "Text encoders: also return every layer's hidden states");
   CLI::Option* text = command->add_option("--text", options->how.texts, "Text tokenizers: what to encode (repeatable)")
                           ->expected(1)
                           ->allow_extra_args(false)
                           ->multi_option_policy(CLI::MultiOptionPolicy::TakeAll);
   command->add_option("--max-length", options->how.max_length, "Text tokenizers: truncate and pad to so many ids")
-      ->check(CLI::PositiveNumber);
+      ->check(above_zero());
   command->final_callback([=] {
     if (inputs->count() == 0 && text->count() == 0) throw CLI::RequiredError("--inputs (or --text)");
     options->how.texts = text->results();  // as they were given: empty ones too

@@ -241,23 +241,23 @@ void add_generate(CLI::App& app) {
       "What is done before each frame behind the first: .npy, .json (rows, numbers or names) or .safetensors "
       "with `actions` [T,A]");
   command->add_option("--condition-frames", generate.condition_frames, "Go on from the last so many frames")
-      ->check(CLI::PositiveNumber);
+      ->check(above_zero());
   command->add_option("--fit", options->fit, "How a picture of another shape is brought to size: stretch, crop or letterbox")
       ->transform(CLI::CheckedTransformer(kFits))
       ->default_str("crop");
   command->add_flag("--resize", options->resize,
                     "Bring a clip of another size to a model that has one size alone; other models are always given theirs");
   command->add_option("--num-frames", generate.num_frames, "Frames of the future, the given ones included")
-      ->check(CLI::PositiveNumber);
+      ->check(above_zero());
   command
       ->add_option("--window", generate.window_frames,
                    "Imagine so many frames at once; a longer future goes on window by window")
-      ->check(CLI::PositiveNumber);
+      ->check(above_zero());
   command->add_option("--overlap", generate.overlap_frames, "Frames of a window that the next goes on from")
-      ->check(CLI::PositiveNumber);
-  command->add_option("-W,--width", generate.width, "Width in pixels")->check(CLI::PositiveNumber);
-  command->add_option("-H,--height", generate.height, "Height in pixels")->check(CLI::PositiveNumber);
-  command->add_option("--fps", generate.fps, "Frames a second")->check(CLI::PositiveNumber);
+      ->check(above_zero());
+  command->add_option("-W,--width", generate.width, "Width in pixels")->check(above_zero());
+  command->add_option("-H,--height", generate.height, "Height in pixels")->check(above_zero());
+  command->add_option("--fps", generate.fps, "Frames a second")->check(above_zero());
   command->add_option("--steps", generate.steps, "Denoising steps");
   command->add_option("--guidance-scale", generate.guidance_scale, "How strongly the prompt is followed; 1: no guidance");
   command->add_option("--guidance-scale-2", generate.guidance_scale_2,
@@ -274,7 +274,7 @@ void add_generate(CLI::App& app) {
   command->add_option("--compat", generate.compat, "Run it as diffusers does, or as the original repository")
       ->transform(CLI::CheckedTransformer(kCompats));
   command->add_option("--preset", generate.preset, "Numbers and sampler of a released model; an unknown name lists them");
-  command->add_option("--flow-shift", generate.flow_shift, "Replaces the scheduler's shift")->check(CLI::PositiveNumber);
+  command->add_option("--flow-shift", generate.flow_shift, "Replaces the scheduler's shift")->check(above_zero());
   command->add_option("--temperature", generate.temperature, "Worlds of tokens: how freely they are drawn, above 0");
   command->add_option("--top-p", generate.top_p,
                       "Worlds of tokens: draw from the most likely that have this probability together");
@@ -291,7 +291,7 @@ void add_generate(CLI::App& app) {
   command
       ->add_option("--preview", options->preview_every,
                    "Every so many steps, show the future as it stands beside the output")
-      ->check(CLI::PositiveNumber);
+      ->check(above_zero());
   command->add_option("--preview-decoder", options->preview_decoder,
                       "Tiny tokenizer of the same latents for previews; else a linear map");
   command

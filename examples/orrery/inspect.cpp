@@ -131,9 +131,9 @@ void add_inspect(CLI::App& app) {
   const auto options = std::make_shared<Options>();
   CLI::App* command = app.add_subcommand("inspect", "Tell what a model holds and whether it is whole, from headers only");
   command->add_option("path,--model", options->path, "Pipeline or component folder, checkpoint file, or hub id")->required();
-  command->add_option("--num-frames", options->frames, "Predict the memory for so many frames")->check(CLI::PositiveNumber);
-  command->add_option("-W,--width", options->width, "… of this width")->check(CLI::PositiveNumber);
-  command->add_option("-H,--height", options->height, "… and height")->check(CLI::PositiveNumber);
+  command->add_option("--num-frames", options->frames, "Predict the memory for so many frames")->check(above_zero());
+  command->add_option("-W,--width", options->width, "… of this width")->check(above_zero());
+  command->add_option("-H,--height", options->height, "… and height")->check(above_zero());
   command->add_flag("--json", options->json, "Print one JSON object");
   command->final_callback([=] { run(*options); });
 }

@@ -43,7 +43,8 @@ void draw(const orrery::Progress& progress) {
   line += std::to_string(progress.done) + (progress.total > 0 ? "/" + std::to_string(progress.total) : "");
   if (progress.stage == "tokens" && progress.seconds_left > 0) {
     char rate[32];
-    std::snprintf(rate, sizeof rate, "  %.1f tokens/s", static_cast<double>(progress.total - progress.done) / progress.seconds_left);
+    std::snprintf(rate, sizeof rate, "  %.1f tokens/s",
+                  static_cast<double>(progress.total - progress.done) / progress.seconds_left);
     line += rate;
   }
   if (progress.seconds_left >= 0) {
@@ -55,6 +56,13 @@ void draw(const orrery::Progress& progress) {
   if (progress.total > 0 && progress.done >= progress.total) line = "\r\033[K";  // the result speaks for itself
   std::fputs(line.c_str(), stderr);
   std::fflush(stderr);
+}
+
+// The number that `text` is, or NaN.
+double number_in(const std::string& text) {
+  char* end = nullptr;
+  const double number = std::strtod(text.c_str(), &end);
+  return end != text.c_str() && *end == '\0' ? number : std::nan("");
 }
 
 // "transformer_2=style.safetensors:0.8"
@@ -101,8 +109,7 @@ void ModelOptions::add_to(CLI::App& command) {
       ->check(CLI::IsMember(kWeightForms))
       ->capture_default_str();
   command.add_flag("--exact", exact, "Nothing lossy, whatever else is asked for: int8 and bfloat16 weights are left out");
-  command.add_option("--threads", threads, "CPU threads; as many as there are cores if not given")
-      ->check(CLI::PositiveNumber);
+  command.add_option("--threads", threads, "CPU threads; as many as there are cores if not given")->check(above_zero());
 }
 
 void ModelOptions::add_loras_to(CLI::App& command) {
@@ -150,6 +157,26 @@ void watch_for_interrupt() {
 
 void check_interrupt() {
   interrupt().check("orrery");
+}
+
+CLI::Validator above_zero() {
+  const auto check = [](const std::string& text) {
+    return number_in(text) > 0 ? "" : "expected a number above 0, got " + text;
+  };
+  return CLI::Validator(check, "POSITIVE");
+}
+
+CLI::Validator not_negative() {
+  const auto check = [](const std::string& text) { return number_in(text) >= 0 ? "" : "expected 0 or more, got " + text; };
+  return CLI::Validator(check, "NONNEGATIVE");
+}
+
+void require_writable_file(const fs::path& path) {
+  require_writable(path);
+  std::error_code ignored;
+  if (fs::is_directory(path, ignored))
+    throw Error(ErrorKind::kArgument,
+                {.place = path.string(), .what = "is a folder", .expected = "the name of a file to write"});
 }
 
 void require_writable(const fs::path& path) {

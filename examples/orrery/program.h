@@ -38,8 +38,14 @@ void watch_for_interrupt();
 /// Throws Error(kCancelled) after a Ctrl-C: called before a result is written.
 void check_interrupt();
 
+/// What CLI11's own checks of numbers do, with a message that can be read.
+CLI::Validator above_zero();
+CLI::Validator not_negative();
+
 /// Throws Error(kArgument) when nothing can be written at `path`, before long work is done for it.
 void require_writable(const std::filesystem::path& path);
+/// The same for what is one file, never a folder.
+void require_writable_file(const std::filesystem::path& path);
 
 /// "12.3 MiB".
 std::string human_bytes(int64_t bytes);

@@ -248,7 +248,7 @@ void add_rollout(CLI::App& app) {
   command->add_option("--actions", options->actions,
                       ".npy, .json (rows, numbers or names) or .safetensors with `actions` [T,A]");
   command->add_option("--num-frames", options->num_frames, "Steps; as many as there are actions if not given")
-      ->check(CLI::PositiveNumber);
+      ->check(above_zero());
   command->add_option("-s,--seed", options->seed, "Seed of the noise");
   command->add_option("--noise", options->noise,
                       "Safetensors file with `noise` [T,C,h,w], in place of the random generator");

@@ -104,6 +104,17 @@ TEST_F(ProgramTest, AWrongCommandLineGivesTwoAndTheUsage) {
   }
 }
 
+TEST_F(ProgramTest, ANumberOutsideItsRangeIsToldInAFewWords) {
+  for (const auto& [option, number, told] : {std::tuple{"--num-frames", "0", "expected a number above 0, got 0"},
+                                             std::tuple{"--width", "-8", "expected a number above 0, got -8"},
+                                             std::tuple{"--fps", "nan", "expected a number above 0, got nan"},
+                                             std::tuple{"--start", "-1", "expected 0 or more, got -1"}}) {
+    const Ended ended = run_program({"encode", "--model", "x", "--video", "y", "-o", "z", option, number});
+    EXPECT_EQ(ended.code, 2);
+    EXPECT_THAT(ended.err, StartsWith(std::string("error: argument: ") + option + ": " + told + "\n"));
+  }
+}
+
 TEST_F(ProgramTest, EvalGivesTheReferencesTensors) {
   for (const char* streaming : {"", "2"}) {
     std::vector<std::string> line = {"eval",
@@ -161,6 +172,13 @@ TEST_F(ProgramTest, InspectNamesWhatIsWrongWithACheckpoint) {
   expect_failure(eval(model, "vae.encode", golden("ci8x8_encode/in.safetensors"), at_folder("out.safetensors")), "weights");
 }
 
+TEST_F(ProgramTest, TensorsOfNoModelAreListed) {
+  save_safetensors(folder_ / "strange.safetensors", {{"one.weight", at::zeros({2})}, {"two.weight", at::zeros({3})}});
+  const Ended listed = run_program({"inspect", at_folder("strange.safetensors"), "--json"});
+  EXPECT_EQ(nlohmann::json::parse(listed.out).at("components").at(0).at("unexpected"),
+            nlohmann::json({"one.weight", "two.weight"}));
+}
+
 TEST_F(ProgramTest, BadInputGivesOneLineAndNoFile) {
   const std::string model = golden("ci8x8_encode/model"), in = golden("ci8x8_encode/in.safetensors"),
                     out = at_folder("out.safetensors");
@@ -170,6 +188,9 @@ TEST_F(ProgramTest, BadInputGivesOneLineAndNoFile) {
   expect_failure(eval(model, "vae.decode", in, out), "argument");  // `sample` is no input of decode
   expect_failure(eval(model, "vae.encode", in, at_folder("no/folder/out.safetensors")), "argument");
   expect_failure(eval(golden("cv8x8x8_encode/model"), "vae.encode", in, out), "argument");  // a picture is no video
+  const Ended folder = eval(model, "vae.encode", in, folder_.path().string());
+  expect_failure(folder, "argument");
+  EXPECT_THAT(folder.err, HasSubstr("is a folder"));
   EXPECT_THAT(files(), IsEmpty());
 }
 
