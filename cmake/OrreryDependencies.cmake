@@ -20,7 +20,7 @@ find_package(Threads REQUIRED)
 add_library(orrery_private_dependencies INTERFACE)
 add_library(orrery::private_dependencies ALIAS orrery_private_dependencies)
 target_link_libraries(orrery_private_dependencies INTERFACE
-  $<BUILD_INTERFACE:PkgConfig::FFMPEG> $<BUILD_INTERFACE:PkgConfig::SENTENCEPIECE> $<BUILD_INTERFACE:PkgConfig::PCRE2> $<BUILD_INTERFACE:PkgConfig::UTF8PROC>
+  $<BUILD_INTERFACE:PkgConfig::FFMPEG> $<BUILD_INTERFACE:PkgConfig::PCRE2> $<BUILD_INTERFACE:PkgConfig::UTF8PROC>
   $<BUILD_INTERFACE:PkgConfig::HIGHWAY>
   $<BUILD_INTERFACE:nlohmann_json::nlohmann_json> $<BUILD_INTERFACE:CURL::libcurl> $<BUILD_INTERFACE:ZLIB::ZLIB>
   $<BUILD_INTERFACE:Threads::Threads>)

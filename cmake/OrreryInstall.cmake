@@ -6,6 +6,7 @@ set(orrery_package_dir ${CMAKE_INSTALL_LIBDIR}/cmake/orrery)
 
 set_target_properties(orrery PROPERTIES INSTALL_RPATH "$ORIGIN;${ORRERY_TORCH_LIBRARY_DIR}")
 install(TARGETS orrery EXPORT orreryTargets LIBRARY DESTINATION ${CMAKE_INSTALL_LIBDIR})
+install(TARGETS orrery_sentencepiece LIBRARY DESTINATION ${CMAKE_INSTALL_LIBDIR})
 if(TARGET orrery_cuda)
   install(TARGETS orrery_cuda LIBRARY DESTINATION ${CMAKE_INSTALL_LIBDIR})
 endif()

@@ -1,38 +1,71 @@
 #include "text/sentencepiece_tokenizer.h"
 
-#include <sentencepiece_processor.h>
+#include <dlfcn.h>
 
 #include <algorithm>
 
 #include "orrery/error.h"
+#include "text/sentencepiece_module.h"
 #include "text/utf8.h"
 
 namespace orrery::text {
+namespace {
 
-SentencePieceTokenizer::SentencePieceTokenizer(const std::filesystem::path& model)
-    : processor_(std::make_unique<sentencepiece::SentencePieceProcessor>()) {
-  const auto status = processor_->Load(model.string());
-  if (!status.ok())
-    throw Error(ErrorKind::kConfig, {.place = model.string(),
-                                     .what = "is no SentencePiece model (" + std::string(status.message()) + ")",
-                                     .hint = "is the download complete?"});
+constexpr const char* kModule = "liborrery_sentencepiece.so";
+#ifdef __SANITIZE_ADDRESS__
+constexpr int kMode = RTLD_NOW | RTLD_LOCAL;  // AddressSanitizer refuses the other
+#else
+constexpr int kMode = RTLD_NOW | RTLD_LOCAL | RTLD_DEEPBIND;
+#endif
+
+// Looked for beside liborrery.so, then where the system looks; loaded once.
+std::unique_ptr<SentencePieceModel> new_model() {
+  static void* const module = [] {
+    Dl_info here;
+    void* beside = nullptr;
+    if (dladdr(reinterpret_cast<void*>(&new_model), &here) != 0 && here.dli_fname != nullptr)
+      beside = dlopen((std::filesystem::path(here.dli_fname).parent_path() / kModule).c_str(), kMode);
+    return beside ? beside : dlopen(kModule, kMode);
+  }();
+  const auto make =
+      module ? reinterpret_cast<decltype(&orrery_sentencepiece_model)>(dlsym(module, "orrery_sentencepiece_model"))
+             : nullptr;
+  if (!make)
+    throw Error(ErrorKind::kUnsupported, {.place = kModule,
+                                          .what = "cannot be loaded, and T5's texts are tokenized by it",
+                                          .hint = "keep it beside liborrery.so, and install libsentencepiece"});
+  return std::unique_ptr<SentencePieceModel>(make());
+}
+
+}  // namespace
+
+SentencePieceTokenizer::SentencePieceTokenizer(const std::filesystem::path& model) : model_(new_model()) {
+  model_->load(model.string(), [&](std::string_view problem, auto) {
+    if (!problem.empty())
+      throw Error(ErrorKind::kConfig, {.place = model.string(),
+                                       .what = "is no SentencePiece model (" + std::string(problem) + ")",
+                                       .hint = "is the download complete?"});
+  });
 }
 
 SentencePieceTokenizer::~SentencePieceTokenizer() = default;
 
 std::vector<int64_t> SentencePieceTokenizer::ids(const std::string& text, int64_t max_length) const {
   check_utf8(text);
-  std::vector<int> pieces;
-  const auto status = processor_->Encode(text, &pieces);
-  if (!status.ok())
-    throw Error(ErrorKind::kArgument, {.place = "text", .what = "cannot be tokenized (" + std::string(status.message()) + ")"});
-  std::vector<int64_t> ids(pieces.begin(), pieces.end());
+  std::vector<int64_t> ids;
+  model_->encode(text, [&](std::string_view problem, std::span<const int> pieces) {
+    if (!problem.empty())
+      throw Error(ErrorKind::kArgument, {.place = "text", .what = "cannot be tokenized (" + std::string(problem) + ")"});
+    ids.assign(pieces.begin(), pieces.end());
+  });
   // The end token always stays: the text in front of it is what gets cut.
   if (max_length > 0) ids.resize(std::min<size_t>(ids.size(), static_cast<size_t>(max_length) - 1));
-  ids.push_back(processor_->eos_id());
+  ids.push_back(model_->eos_id());
   return ids;
 }
 
-int64_t SentencePieceTokenizer::pad_id() const { return std::max(0, processor_->pad_id()); }
+int64_t SentencePieceTokenizer::pad_id() const {
+  return std::max(0, model_->pad_id());
+}
 
 }  // namespace orrery::text

@@ -7,11 +7,9 @@
 
 #include "orrery/text.h"
 
-namespace sentencepiece {
-class SentencePieceProcessor;
-}
-
 namespace orrery::text {
+
+class SentencePieceModel;
 
 /// T5 and UMT5: a SentencePiece model and one end-of-sequence token behind every text.
 class SentencePieceTokenizer final : public TextTokenizer {
@@ -22,7 +20,7 @@ class SentencePieceTokenizer final : public TextTokenizer {
   int64_t pad_id() const override;
 
  private:
-  std::unique_ptr<sentencepiece::SentencePieceProcessor> processor_;
+  std::unique_ptr<SentencePieceModel> model_;
 };
 
 }  // namespace orrery::text

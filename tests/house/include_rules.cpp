@@ -52,7 +52,7 @@ const std::vector<Foreign> kForeign = {
     {{"spdlog/", "fmt/"}, {"src/log.cpp"}},
     {{"curl/"}, {"src/hub/", "tests/"}},
     {{"CLI/"}, {"examples/orrery/"}},
-    {{"sentencepiece"}, {"src/text/", "tests/"}},
+    {{"sentencepiece"}, {"src/text/module/"}},
     {{"pcre2"}, {"src/text/", "tests/"}},
     {{"utf8proc"}, {"src/text/", "tests/"}},
     {{"boost/"}, {"examples/", "tests/"}},

@@ -33,6 +33,12 @@ INSTANTIATE_TEST_SUITE_P(Golden, TextTokenizerCaseTest,
                                            "tokenizer_t5_single"),
                          [](const auto& info) { return std::string(info.param); });
 
+// libsentencepiece once wrote over the variables of LibTorch that say whether a failed allocation throws or aborts.
+TEST(TextTokenizerTest, LeavesLibTorchsOwnVariablesAlone) {
+  const auto tokenizer = TextTokenizer::open(testing::golden_folder() / "tokenizer_t5_batch" / "model");
+  EXPECT_THROW(at::empty({int64_t{1} << 50}), c10::Error);
+}
+
 TEST(TextTokenizerTest, SeveralTextsArePaddedToTheLongest) {
   const auto tokenizer = TextTokenizer::open(testing::golden_folder() / "tokenizer_t5_batch" / "model");
   const TokenizedText tokens = tokenizer->encode({"the robot", "a"});
