@@ -7,6 +7,7 @@
 #include <cmath>
 #include <limits>
 
+#include "guarded.h"
 #include "orrery/error.h"
 
 namespace orrery {
@@ -37,7 +38,7 @@ at::Tensor window(int64_t side) {
 
 }  // namespace
 
-double psnr(const Video& actual, const Video& expected) {
+double psnr(const Video& actual, const Video& expected) try {
   check(actual, expected, "psnr");
   const c10::NoGradGuard guard;
   double sum = 0;  // frame by frame, so that no wide copy of a long clip is made
@@ -46,9 +47,11 @@ double psnr(const Video& actual, const Video& expected) {
   }
   if (sum == 0) return std::numeric_limits<double>::infinity();
   return 10 * std::log10(255.0 * 255.0 * static_cast<double>(actual.frames.numel()) / sum);
+} catch (...) {
+  rethrow_as_error("psnr");
 }
 
-double ssim(const Video& actual, const Video& expected) {
+double ssim(const Video& actual, const Video& expected) try {
   check(actual, expected, "ssim");
   const c10::NoGradGuard guard;
   const at::Tensor column = window(actual.height()).view({1, 1, -1, 1}), row = window(actual.width()).view({1, 1, 1, -1});
@@ -65,6 +68,8 @@ double ssim(const Video& actual, const Video& expected) {
     sum += map.mean().item<double>();
   }
   return sum / static_cast<double>(actual.num_frames());
+} catch (...) {
+  rethrow_as_error("ssim");
 }
 
 }  // namespace orrery

@@ -1,6 +1,7 @@
 #include <ATen/ATen.h>
 #include <c10/core/GradMode.h>
 
+#include "guarded.h"
 #include "orrery/error.h"
 #include "orrery/video.h"
 
@@ -19,7 +20,7 @@ std::string describe(const at::Tensor& tensor) {
 
 }  // namespace
 
-at::Tensor to_input(const Video& video) {
+at::Tensor to_input(const Video& video) try {
   const at::Tensor& frames = video.frames;
   if (!frames.defined() || frames.dim() != 4 || frames.size(3) != 3 || frames.scalar_type() != at::kByte) {
     throw Error(ErrorKind::kArgument, {.place = "to_input", .what = "these are not frames", .expected = "uint8 [T,H,W,3]",
@@ -29,9 +30,11 @@ at::Tensor to_input(const Video& video) {
   // [T,H,W,3] → [1,3,T,H,W]
   at::Tensor sample = frames.permute({3, 0, 1, 2}).unsqueeze(0).to(at::kFloat, false, true, at::MemoryFormat::Contiguous);
   return sample.div_(127.5).sub_(1);
+} catch (...) {
+  rethrow_as_error("to_input");
 }
 
-Video to_video(const at::Tensor& sample, double fps) {
+Video to_video(const at::Tensor& sample, double fps) try {
   if (!sample.defined() || sample.dim() != 5 || sample.size(0) != 1 || sample.size(1) != 3 || !sample.is_floating_point()) {
     throw Error(ErrorKind::kArgument, {.place = "to_video", .what = "this is not one clip of network output",
                                        .expected = "float [1,3,T,H,W]", .got = describe(sample)});
@@ -45,6 +48,8 @@ Video to_video(const at::Tensor& sample, double fps) {
   // [1,3,T,H,W] → [T,H,W,3]
   const at::Tensor frames = clip.clamp(-1, 1).add_(1).mul_(127.5).round_();
   return {frames.permute({1, 2, 3, 0}).to(at::kByte).contiguous(), fps};
+} catch (...) {
+  rethrow_as_error("to_video");
 }
 
 }  // namespace orrery

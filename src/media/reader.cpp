@@ -3,6 +3,7 @@
 #include <cmath>
 #include <exception>
 
+#include "guarded.h"
 #include "media/frame_source.h"
 #include "media/resize.h"
 #include "orrery/media.h"
@@ -165,7 +166,7 @@ std::optional<int64_t> VideoReader::num_frames_hint() const {
   return hint;
 }
 
-at::Tensor VideoReader::read(int64_t count) {
+at::Tensor VideoReader::read(int64_t count) try {
   if (count <= 0) {
     throw Error(ErrorKind::kArgument, {.place = "VideoReader::read", .what = "the count must be positive",
                                        .got = std::to_string(count)});
@@ -183,9 +184,11 @@ at::Tensor VideoReader::read(int64_t count) {
     pictures.push_back(*picture);
   }
   return pictures.empty() ? at::Tensor() : at::stack(pictures);
+} catch (...) {
+  rethrow_as_error(impl_->path.string());
 }
 
-Video read_video(const fs::path& path, const ReadOptions& options) {
+Video read_video(const fs::path& path, const ReadOptions& options) try {
   VideoReader reader(path, options);
   std::vector<at::Tensor> parts;
   while (true) {
@@ -194,6 +197,8 @@ Video read_video(const fs::path& path, const ReadOptions& options) {
     parts.push_back(std::move(part));
   }
   return {parts.size() == 1 ? parts[0] : at::cat(parts), reader.fps()};
+} catch (...) {
+  rethrow_as_error(path.string());
 }
 
 Video read_image(const fs::path& path, const ResizeOptions& size) {

@@ -5,6 +5,8 @@
 #include <algorithm>
 #include <cmath>
 
+#include "guarded.h"
+
 namespace orrery {
 namespace media {
 namespace {
@@ -144,7 +146,7 @@ at::Tensor resize_picture(const at::Tensor& picture, const ResizeOptions& option
 
 }  // namespace media
 
-Video resize(const Video& video, const ResizeOptions& options) {
+Video resize(const Video& video, const ResizeOptions& options) try {
   if (!video.frames.defined() || video.frames.dim() != 4 || video.frames.size(3) != 3 ||
       video.frames.scalar_type() != at::kByte || video.frames.numel() == 0) {
     throw Error(ErrorKind::kArgument, {.place = "resize", .what = "the frames are not of the kind that can be resized",
@@ -156,6 +158,8 @@ Video resize(const Video& video, const ResizeOptions& options) {
   std::vector<at::Tensor> resized;
   for (int64_t i = 0; i < video.num_frames(); ++i) resized.push_back(media::resize_picture(video.frames[i], options));
   return {at::stack(resized), video.fps};
+} catch (...) {
+  rethrow_as_error("resize");
 }
 
 }  // namespace orrery

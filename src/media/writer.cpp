@@ -4,6 +4,7 @@
 #include <cctype>
 #include <cmath>
 
+#include "guarded.h"
 #include "media/frame_sink.h"
 #include "orrery/media.h"
 
@@ -73,7 +74,7 @@ VideoWriter::~VideoWriter() = default;
 VideoWriter::VideoWriter(VideoWriter&&) noexcept = default;
 VideoWriter& VideoWriter::operator=(VideoWriter&&) noexcept = default;
 
-void VideoWriter::write(const at::Tensor& frames) {
+void VideoWriter::write(const at::Tensor& frames) try {
   const auto refuse = [this](const char* what, std::string expected, std::string got) {
     throw Error(ErrorKind::kArgument, {.place = impl_->path.string(), .what = what, .expected = expected, .got = got});
   };
@@ -101,9 +102,11 @@ void VideoWriter::write(const at::Tensor& frames) {
     impl_->sink.reset();  // what was written so far goes away now, not only with the writer
     throw;
   }
+} catch (...) {
+  rethrow_as_error("VideoWriter::write");
 }
 
-void VideoWriter::finish() {
+void VideoWriter::finish() try {
   std::unique_ptr<media::FrameSink> sink = std::move(impl_->sink);
   if (!sink) {
     throw Error(ErrorKind::kArgument, {.place = impl_->path.string(), .what = "the writer has already finished or failed"});
@@ -113,6 +116,8 @@ void VideoWriter::finish() {
                                        .hint = "give the writer frames before it finishes"});
   }
   sink->finish();
+} catch (...) {
+  rethrow_as_error("VideoWriter::finish");
 }
 
 void write_video(const fs::path& path, const Video& video, WriteOptions options) {

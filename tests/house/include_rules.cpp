@@ -32,7 +32,7 @@ const std::vector<Room> kRooms = {
     {"src/pipeline/", {".", "orrery/", "pipeline/", "models/registry.h", "media/", "sampling/", "vision/"}},
     {"src/text/", {"orrery/", "text/", "layers/"}},
     {"src/vision/", {"orrery/", "vision/", "layers/"}},
-    {"src/media/", {"orrery/", "media/"}},
+    {"src/media/", {"guarded.h", "orrery/", "media/"}},
     {"src/weights/", {"orrery/", "weights/"}},
     {"src/hub/", {"orrery/", "hub/"}},
     {"src/", {".", "orrery/", "models/registry.h", "media/", "sampling/", "weights/", "hub/", "text/"}},

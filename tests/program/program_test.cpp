@@ -18,10 +18,12 @@ namespace {
 
 namespace fs = std::filesystem;
 using ::testing::AllOf;
+using ::testing::Contains;
 using ::testing::ElementsAre;
 using testing::Ended;
 using ::testing::HasSubstr;
 using ::testing::IsEmpty;
+using ::testing::Not;
 using testing::run_program;
 using ::testing::StartsWith;
 
@@ -219,6 +221,18 @@ TEST_F(ProgramTest, AFullDiskLeavesNothingBehind) {
                            at_folder("out.safetensors"), "trap '' XFSZ; ulimit -f 1;");
   expect_failure(ended, "device");
   EXPECT_THAT(files(), IsEmpty());
+}
+
+TEST_F(ProgramTest, OutOfMemoryIsOneLine) {
+#ifdef __SANITIZE_ADDRESS__
+  GTEST_SKIP() << "AddressSanitizer itself takes more than the limit";
+#endif
+  const Ended ended = run_program({"encode", "--model", golden("cv8x8x8_encode/model"), "--video", clip(1, 40, 56), "-W",
+                                   "65536", "-H", "65536", "-o", at_folder("tokens.safetensors")},
+                                  "ulimit -v 3000000;");
+  expect_failure(ended, "device");
+  EXPECT_THAT(ended.err, HasSubstr("out of memory"));
+  EXPECT_THAT(files(), Not(Contains("tokens.safetensors")));
 }
 
 TEST_F(ProgramTest, AClipThatDoesNotFitIsPaddedOnlyWhenAsked) {
