@@ -117,7 +117,8 @@ at::Tensor WanDecoder3d::Level::run(at::Tensor x, CodecCache& cache, bool first)
   const at::Tensor input = avg_shortcut ? x : at::Tensor();
   for (const WanResidualBlock& resnet : resnets) x = resnet(std::move(x), cache);
   if (upsampler) x = (*upsampler)(std::move(x), cache, first);
-  return input.defined() ? x.add_((*avg_shortcut)(input, first)) : x;
+  if (input.defined()) x.add_((*avg_shortcut)(input, first));
+  return x;  // moved out: a copy left in the parameter would live until the whole decoding below has returned
 }
 
 void WanDecoder3d::operator()(const at::Tensor& z, CodecCache& cache, bool first, const Sink& sink) const {
