@@ -192,7 +192,7 @@ int64_t CosmosAutoencoder::preferred_encode_chunk() const {
 
 int64_t CosmosAutoencoder::preferred_decode_chunk() const {
   if (plan_.image()) return 1;
-  return plan_.decoder.causal() ? std::max<int64_t>(16 / spec_.temporal_stride, 1) : 0;
+  return plan_.decoder.causal() ? std::max<int64_t>(8 / spec_.temporal_stride, 1) : 0;
 }
 
 std::unique_ptr<Component> build_cosmos_autoencoder(const Config& config, const Weights& weights) {

@@ -28,6 +28,9 @@ class AutoencoderKLWan final : public Autoencoder, public TellsWorkBytes {
   Encoded encode_chunk(const at::Tensor& sample, CodecCache& cache, bool last) const override;
   at::Tensor decode_chunk(const at::Tensor& latent, CodecCache& cache, bool last) const override;
   int64_t work_bytes(at::IntArrayRef latents) const override;
+  // Deep enough in time for pairs of frames, few enough that memory does not grow with the clip.
+  int64_t preferred_encode_chunk() const override { return 4 * spec_.temporal_stride; }
+  int64_t preferred_decode_chunk() const override { return 3; }
 
  private:
   AutoencoderKLWan(const WanVaeConfig& config, const Weights& weights, std::string config_place);
