@@ -111,7 +111,7 @@ TEST_F(FutureTest, AStepTellsWhatTheSampleIsOnItsWayTo) {
 }
 
 TEST_F(FutureTest, AGuardrailRejectsFramesWithItsReason) {
-  options_.num_frames = 9;
+  options_.num_frames = 17;
   options_.guardrails.frames = [](at::Tensor&, int64_t first) { return Verdict{first < 4, "a face"}; };
   EXPECT_NE(error_of(options_).find("a face"), std::string::npos) << error_of(options_);
 }
