@@ -126,15 +126,16 @@ Encoded AutoencoderKLWan::encode_chunk(const at::Tensor& sample, CodecCache& cac
   return {at::cat(latents, 2).contiguous(), {}};
 }
 
-// Each of a level's convolutions remembers two frames; on top come a handful of copies of the frame that is on its way, at
-// the finest level.
+// Each of a level's convolutions remembers two frames, of a picture its only one; on top come a handful of copies of the frames
+// that are on their way together, at the finest level.
 int64_t AutoencoderKLWan::work_bytes(at::IntArrayRef latents) const {
+  const int64_t remembered = latents[2] > 1 ? 2 : 1, together = latents[2] > 1 ? decoded_frames_ : 1;
   int64_t elements = 0, finest = 0, pixels = latents[0] * latents[3] * latents[4];
   for (int64_t level = 0; level < config_.levels(); ++level, pixels *= 4) {
     finest = config_.decoder_base_dim * config_.dim_mult[static_cast<size_t>(config_.levels() - 1 - level)] * pixels;
-    elements += 2 * 2 * (config_.num_res_blocks + 1) * finest;
+    elements += 2 * remembered * (config_.num_res_blocks + 1) * finest;
   }
-  return static_cast<int64_t>(sizeof(float)) * (elements + 6 * finest);
+  return static_cast<int64_t>(sizeof(float)) * (elements + 6 * together * finest);
 }
 
 at::Tensor AutoencoderKLWan::decode_chunk(const at::Tensor& latent, CodecCache& cache, bool) const {
