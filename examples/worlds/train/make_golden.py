@@ -3,7 +3,7 @@
 ../golden/<name>.safetensors, float32 unless said otherwise, made with weights as exported (float16 expanded):
     vae.encode.sample [2,3,64,64]           vae.encode.latent [2,C,8,8], not normalised
     vae.decode.latent [2,C,8,8]             vae.decode.sample [2,3,64,64], not clamped
-    transformer.forward.{hidden_states, previous [2,5,C,8,8], timestep [2,5], action_features [2,5,F]}, .sample
+    transformer.forward.{hidden_states [2,5,C,8,8], previous [2,5,2C,8,8], timestep [2,5], action_features [2,5,F]}, .sample
     rollout.image u8 [H,W,3]                the picture as the simulator gives it
     rollout.frame [1,3,64,64]               the same as the encoder takes it
     rollout.actions [4,A]                   in the simulator's units
@@ -45,7 +45,7 @@ def write_tiny(folder):
     g = torch.Generator().manual_seed(7)
     vae = {**TOKENIZER, "widths": [8, 16, 24], "norm_groups": 4, "latent_channels": 4}
     mean, sd = 0.3 * torch.randn(4, generator=g), 0.4 + torch.rand(4, generator=g)
-    net = {**TRANSFORMER, "in_channels": 4, "width": 48, "layers": 2, "heads": 3, "mlp_width": 64, "noise_features": 16,
+    net = {**TRANSFORMER, "in_channels": 4, "width": 48, "layers": 2, "heads": 3, "mlp_width": 64, "conv_width": 24, "planes": 5, "noise_features": 16,
            "action_features": feature_width(WORLDS["pusht"]["actions"]), "window": 3}
     write_json(folder / "model_index.json", INDEX)
     write_component(folder / "vae", {**vae, "latents_mean": mean.tolist(), "latents_std": sd.tolist()},
@@ -82,7 +82,7 @@ def main():
     out["vae.decode.latent"], out["vae.decode.sample"] = z, pipe.tokenizer.decode(z)
 
     frames = 5
-    h, previous = noise(2, frames, channels, 8, 8), noise(2, frames, channels, 8, 8)
+    h, previous = noise(2, frames, channels, 8, 8), noise(2, frames, 2 * channels, 8, 8)
     level = torch.rand(2, frames, generator=g)
     if space["type"] == "discrete":
         actions = torch.randint(0, space["encoding"]["count"], (2, frames, 1), generator=g)

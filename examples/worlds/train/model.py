@@ -171,24 +171,50 @@ class Block(nn.Module):
 
 
 class WorldTransformer(nn.Module):
-    """Predicts the clean latent of each frame from its noisy one, the latent before it, and the frames before that."""
+    """Predicts the clean latent of each frame from its noisy one, the two latents before it, and the frames before that.
+
+    Two convolutions before the tokens and two after them work at the latent's own resolution: what moves by a pixel or
+    two is their business, the tokens' is everything farther away in space and time. Actions reach the tokens as
+    a modulation and the convolutions as planes.
+    """
 
     def __init__(self, in_channels=8, latent_size=8, patch_size=2, width=160, layers=4, heads=5, mlp_width=480,
-                 action_features=19, noise_features=128, rope_base=1000.0, window=16, **_):
+                 conv_width=64, planes=6, action_features=19, noise_features=128, rope_base=1000.0, window=16, **_):
         super().__init__()
-        self.patch, self.size, self.channels = patch_size, latent_size, in_channels
+        self.patch, self.size, self.channels, self.planes = patch_size, latent_size, in_channels, planes
         self.head_dim, self.rope_base, self.noise_features, self.window = width // heads, rope_base, noise_features, window
-        tokens, values = (latent_size // patch_size) ** 2, in_channels * patch_size**2
-        self.patch_in = nn.Linear(2 * values, width)
+        tokens, values = (latent_size // patch_size) ** 2, conv_width * patch_size**2
+        self.plane_in = nn.Linear(action_features + 1, planes * latent_size**2)
+        self.conv_in = nn.Conv2d(3 * in_channels + planes, conv_width, 3, padding=1)
+        self.conv_stem = nn.Conv2d(conv_width, conv_width, 3, padding=1)
+        self.patch_in = nn.Linear(values, width)
         self.position = nn.Parameter(0.02 * torch.randn(tokens, width))
         self.noise_in, self.noise_out = nn.Linear(noise_features, width), nn.Linear(width, width)
         self.action_in, self.action_out = nn.Linear(action_features, width), nn.Linear(width, width)
         self.blocks = nn.ModuleList(Block(width, heads, mlp_width) for _ in range(layers))
         self.final_modulation = nn.Linear(width, 2 * width)
         self.patch_out = nn.Linear(width, values)
-        for layer in (self.final_modulation, self.patch_out):
+        self.conv_head = nn.Conv2d(conv_width, conv_width, 3, padding=1)
+        self.conv_out = nn.Conv2d(conv_width, in_channels, 3, padding=1)
+        for layer in (self.final_modulation, self.conv_out):
             nn.init.zeros_(layer.weight)
             nn.init.zeros_(layer.bias)
+
+    @torch.no_grad()
+    def begin_planes(self, space):
+        """What the planes show before training: how far each place is from the target, or which action it is; the last
+        one the noise level. All of it is learned on from there."""
+        weight = self.plane_in.weight.view(self.planes, self.size, self.size, -1)
+        weight.mul_(0.1)
+        at = (torch.arange(self.size) + 0.5) * 2 / self.size - 1
+        if space["type"] == "discrete":
+            for action in range(space["count"]):
+                weight[action, ..., action] = 1
+        else:
+            for plane, places in ((0, at[None].expand(self.size, -1)), (1, at[:, None].expand(-1, self.size))):
+                weight[plane, ..., plane * (1 + 2 * space["frequencies"])] = 1
+                weight[plane, ..., -2] = -places
+        weight[-1, ..., -1] = 1
 
     def to_tokens(self, x):                                               # [B,T,C,h,w] -> [B,T,S,C*p*p], order (c, y, x)
         b, t, c, h, w = x.shape
@@ -197,7 +223,8 @@ class WorldTransformer(nn.Module):
 
     def from_tokens(self, x):
         b, t = x.shape[:2]
-        p, n, c = self.patch, self.size // self.patch, self.channels
+        p, n = self.patch, self.size // self.patch
+        c = x.shape[-1] // p**2
         return x.reshape(b, t, n, n, c, p, p).permute(0, 1, 4, 2, 5, 3, 6).reshape(b, t, c, n * p, n * p)
 
     def condition(self, level, features):
@@ -209,13 +236,14 @@ class WorldTransformer(nn.Module):
         return nnf.silu(noise + self.action_out(nnf.silu(self.action_in(features))))
 
     def forward(self, x, previous, level, features, positions=None, mask="causal", past=None):
-        """x, previous [B,T,C,h,w] normalised latents; previous[:, k] is frame k - 1 as context (zeros before the first).
+        """x [B,T,C,h,w] normalised latents; previous [B,T,2C,h,w]: of frame k, frames k - 1 and k - 2 as context (zeros
+        where there is none).
 
         mask "causal": each frame sees itself and at most window - 1 frames before it; else bool [T, n + T] or None.
         past: per layer the keys and values of earlier frames; positions [T]: frame numbers (default 0, 1, ...).
         Returns the clean latents predicted [B,T,C,h,w] and per layer this call's keys and values.
         """
-        frames = x.shape[1]
+        batch, frames = x.shape[:2]
         if positions is None:
             positions = torch.arange(frames)
         if isinstance(mask, str):
@@ -223,14 +251,20 @@ class WorldTransformer(nn.Module):
             mask = (age >= 0) & (age < self.window)
         table = rope_table(positions, self.head_dim, self.rope_base)
         c = self.condition(level, features)
-        h = self.patch_in(torch.cat([self.to_tokens(x), self.to_tokens(previous)], -1)) + self.position
+        planes = self.plane_in(torch.cat([features, level[..., None]], -1)).unflatten(-1, (-1, self.size, self.size))
+        fine = self.conv_in(torch.cat([x, previous, planes], 2).flatten(0, 1))             # [B*T,E,h,w]
+        fine = fine + self.conv_stem(nnf.silu(fine))
+        h = self.patch_in(self.to_tokens(fine.unflatten(0, (batch, frames)))) + self.position   # [B,T,S,D]
         kept = []
         for i, block in enumerate(self.blocks):
             h, kv = block(h, c, table, mask, None if past is None else past[i])
             kept.append(kv)
         shift, scale = self.final_modulation(c)[:, :, None].chunk(2, -1)
         h = nnf.layer_norm(h, h.shape[-1:], eps=1e-6) * (1 + scale) + shift
-        return previous + self.from_tokens(self.patch_out(h)), kept
+        fine = fine + self.from_tokens(self.patch_out(h)).flatten(0, 1)                    # [B*T,E,h,w]
+        fine = fine + self.conv_head(nnf.silu(fine))
+        out = self.conv_out(nnf.silu(fine)).unflatten(0, (batch, frames))
+        return previous[:, :, : self.channels] + out, kept
 
 
 # ------------------------------------------------------------------------------------------------------ sampling
@@ -243,18 +277,20 @@ def noise_levels(steps, shift):
 
 
 class World:
-    """One batch of worlds being imagined: the keys and values of past frames, and the last latent.
+    """One batch of worlds being imagined: the keys and values of past frames, and the last two latents.
 
     `observe` takes a frame as given; `step` imagines the next one. Latents are normalised, [B, C, h, w].
     """
 
     def __init__(self, net, steps=4, shift=3.0, context_level=0.1):
         self.net, self.levels, self.context_level = net, noise_levels(steps, shift), context_level
-        self.past, self.last, self.frame = None, None, 0
+        self.past, self.previous, self.frame = None, None, 0
+
+    def before(self, x):
+        return torch.zeros_like(x).repeat(1, 2, 1, 1) if self.previous is None else self.previous
 
     def run(self, x, level, features):
-        before = torch.zeros_like(x) if self.last is None else self.last
-        out, kv = self.net(x[:, None], before[:, None], torch.full((len(x), 1), float(level)), features[:, None],
+        out, kv = self.net(x[:, None], self.before(x)[:, None], torch.full((len(x), 1), float(level)), features[:, None],
                            torch.tensor([self.frame]), None, self.past)
         return out[:, 0], kv
 
@@ -264,7 +300,8 @@ class World:
         keep = self.net.window - 1
         if self.past is not None:
             kv = [tuple(torch.cat([p, n], 3)[:, :, :, -keep:] for p, n in zip(old, new)) for old, new in zip(self.past, kv)]
-        self.past, self.last, self.frame = kv, x, self.frame + 1
+        self.past, self.previous = kv, torch.cat([x, self.before(x)[:, : x.shape[1]]], 1)
+        self.frame += 1
 
     @torch.no_grad()
     def step(self, noise, features):

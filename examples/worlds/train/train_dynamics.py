@@ -17,7 +17,9 @@ from model import WorldTransformer, action_features, feature_width
 from training import Run, rate, setup
 from worlds import TRANSFORMER, WORLDS
 
-PEAK, SHIFT, START_FRAMES = 1.5e-3, 3.0, 4
+PEAK, START_FRAMES = 1.5e-3, 4
+LOWEST, MOVED = 0.25, 20.0                                 # noise level of a frame in work; weight of a place that moves
+CONTEXT_LEVEL, OWN_CONTEXT_FROM = 0.1, 0.55                # as at play; share of the steps after which it imagines its own
 # (share of the steps, frames of a window, windows a step): short windows first, they teach the same at less cost
 PHASES = ((0.0, 5, 12), (0.6, 9, 8))
 
@@ -54,29 +56,55 @@ def pair_mask(pairs, window):
     return earlier | torch.eye(2 * pairs, dtype=torch.bool)
 
 
-def loss_of(net, z, features, pairs_mask):
-    """z [B, T, C, h, w]. Weighted squared error of the clean latent; the weights are explained below."""
+class Pairs:
+    """One window of frames as the network is trained on it: [context 0..P-1, noisy 1..P] in one call."""
+
+    def __init__(self, net, z, features, mask, bf16):
+        self.net, self.z, self.mask, self.bf16, self.pairs = net, z, mask, bf16, z.shape[1] - 1
+        self.features = torch.cat([features[:, :-1], features[:, 1:]], 1)
+        self.positions = torch.cat([torch.arange(self.pairs), torch.arange(1, self.pairs + 1)])
+
+    def predict(self, context, context_level, level):
+        """context [B, T, C, h, w] as it is given, level [B, P] of frames 1..P -> their clean latents [B, P, C, h, w]"""
+        before = torch.cat([torch.zeros_like(context[:, :2]), context], 1)      # frame k at k + 2
+        previous = torch.cat([before[:, 1:-1], before[:, :-2]], 2)              # of frame k: k - 1 and k - 2
+        previous = torch.cat([previous[:, :-1], previous[:, 1:]], 1)
+        with torch.autocast("cpu", torch.bfloat16, enabled=self.bf16):
+            out, _ = self.net(torch.cat([context[:, :-1], noised(self.z[:, 1:], level)], 1), previous,
+                              torch.cat([context_level[:, :-1], level], 1), self.features, self.positions, self.mask)
+        return out[:, self.pairs:].float()
+
+    @torch.no_grad()
+    def own_context(self, rounds):
+        """The window as the network imagines it, each frame from the one before: errors as they are made at play."""
+        b, t = self.z.shape[:2]
+        context, clean, pure = self.z, torch.zeros(b, t), torch.ones(b, self.pairs)
+        for _ in range(rounds):
+            context = torch.cat([self.z[:, :1], self.predict(context, clean + CONTEXT_LEVEL, pure)], 1)
+        return context
+
+
+def noised(x, level):
+    return x + level[..., None, None, None] * (torch.randn_like(x) - x)
+
+
+def loss_of(pairs, own_rounds=0):
+    """Weighted squared error of the clean latents; places that move weigh more. `own_rounds` > 0: most windows have a
+    context that the network has imagined itself, that many steps deep; the target stays what really happened."""
+    z, count = pairs.z, pairs.pairs
     b, t = z.shape[:2]
-    pairs = t - 1
-    level = torch.rand(b, pairs)
-    level = SHIFT * level / (1 + (SHIFT - 1) * level)
-    level = torch.where(torch.rand(b, pairs) < 0.4, 1.0, level)           # pure noise: here the action decides most
-    context_level = 0.3 * torch.rand(b, t) * (torch.rand(b, 1) < 0.75)
-    mix = lambda x, s: x + s[..., None, None, None] * (torch.randn_like(x) - x)
-    context = mix(z, context_level)
-    noisy = mix(z[:, 1:], level)
-    previous = torch.cat([torch.zeros_like(context[:, :1]), context[:, : pairs - 1], context[:, :pairs]], 1)
-    out, _ = net(torch.cat([context[:, :pairs], noisy], 1), previous, torch.cat([context_level[:, :pairs], level], 1),
-                 torch.cat([features[:, :pairs], features[:, 1:]], 1),
-                 torch.cat([torch.arange(pairs), torch.arange(1, t)]), pairs_mask)
-    error = (out[:, pairs:] - z[:, 1:]).square().mean(2)                  # [B, P, h, w]
-    # By noise: an error of the clean latent is an error of the velocity times the level, so 1 / level^2 would be
-    # the plain flow loss. The few steps at play are taken at high levels, so low ones get less than that.
-    by_level = 1 / level.clamp(min=0.4)
-    # By motion: places that change from one frame to the next count up to five times.
+    # Pure noise half of the time: there the action decides most. Else what the few steps at play pass through.
+    level = torch.where(torch.rand(b, count) < 0.5, 1.0, LOWEST + (1 - LOWEST) * torch.rand(b, count))
+    context_level = 0.25 * torch.rand(b, t) * (torch.rand(b, 1) < 0.6)
+    context = noised(z, context_level)
+    if own_rounds:
+        own = torch.rand(b, 1) < 0.75
+        context = torch.where(own[..., None, None, None], pairs.own_context(own_rounds), context)
+        context_level = torch.where(own, CONTEXT_LEVEL, context_level)
+    error = (pairs.predict(context, context_level, level) - z[:, 1:]).square().mean(2)         # [B, P, h, w]
+    # PushT's pusher covers one or two of the 64 places: unweighted, it would be a few hundredths of the loss.
     moved = (z[:, 1:] - z[:, :-1]).square().mean(2).sqrt()
-    by_motion = 1 + 4 * (moved / 0.5).clamp(max=1)
-    weight = by_level[..., None, None] * by_motion
+    weight = 1 + MOVED * (moved / 0.5).clamp(max=1)
     return (weight * error).sum() / weight.sum()
 
 
@@ -84,12 +112,14 @@ def main():
     ap = argparse.ArgumentParser()
     ap.add_argument("world", choices=WORLDS)
     ap.add_argument("--steps", type=int)
+    ap.add_argument("--bf16", action="store_true", help="products in bfloat16: a third less time where the processor has it")
     ap.add_argument("--compile", action="store_true", help="a quarter less time a step, after minutes of compiling")
     args = ap.parse_args()
     world = WORLDS[args.world]
     steps = args.steps or world["dynamics_steps"]
     rng = setup(world["seed"] + 100)
     net = WorldTransformer(**TRANSFORMER, action_features=feature_width(world["actions"]))
+    net.begin_planes(world["actions"])
     decayed = [p for p in net.parameters() if p.ndim > 1]
     optimizer = torch.optim.AdamW([{"params": decayed, "weight_decay": 0.01},
                                    {"params": [p for p in net.parameters() if p.ndim <= 1], "weight_decay": 0.0}],
@@ -110,7 +140,8 @@ def main():
             group["lr"] = rate(run.step, steps, PEAK, run.fresh, cooldown=0.35)
         index, known = sample_windows(data, starts, frames, batch, rng)
         features = action_features(data.all_actions[np.maximum(index - 1, 0)], world["actions"], torch.from_numpy(known))
-        loss = loss_of(forward, data.z[index], features, mask)
+        rounds = int(rng.integers(0, 4)) if run.step >= OWN_CONTEXT_FROM * steps else 0
+        loss = loss_of(Pairs(forward, data.z[index], features, mask, args.bf16), rounds)
         optimizer.zero_grad(set_to_none=True)
         loss.backward()
         torch.nn.utils.clip_grad_norm_(net.parameters(), 1.0)

@@ -30,6 +30,15 @@ def rate(step, total, peak, fresh=0, warmup=100, cooldown=1.0, floor=0.02):
     return peak * (floor + (1 - floor) * 0.5 * (1 + math.cos(math.pi * u)))
 
 
+def same_shapes(net, exported):
+    """Are there exported weights, and are they of this architecture?"""
+    if not (exported / "config.json").exists():
+        return False
+    state = load_file(exported / "diffusion_pytorch_model.safetensors")
+    own = net.state_dict()
+    return all(name in own and own[name].shape == value.shape for name, value in state.items())
+
+
 class Run:
     """A network, its average, its optimiser and both random generators: one file, replaced atomically.
 
@@ -41,7 +50,7 @@ class Run:
         self.path, self.net, self.optimizer, self.rng = path, net, optimizer, rng
         self.decay, self.every_s, self.saved = decay, every_s, time.time()
         self.average, self.step, self.fresh, self.log = copy.deepcopy(net).requires_grad_(False), 0, 0, []
-        if not path.exists() and (exported / "config.json").exists():
+        if not path.exists() and same_shapes(net, exported):
             state = {k: v.float() for k, v in load_file(exported / "diffusion_pytorch_model.safetensors").items()}
             for one in (net, self.average):
                 one.load_state_dict(state, strict=False)

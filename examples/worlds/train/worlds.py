@@ -4,7 +4,7 @@ TOKENIZER = {"_class_name": "OrreryTokenizer", "sample_size": 64, "latent_size":
              "widths": [32, 64, 128], "encoder_blocks": [1, 1, 2], "decoder_blocks": [1, 2, 2], "norm_groups": 8,
              "norm_eps": 1e-5}
 TRANSFORMER = {"_class_name": "OrreryWorldTransformer", "in_channels": 8, "latent_size": 8, "patch_size": 2,
-               "width": 160, "layers": 4, "heads": 5, "mlp_width": 480, "noise_features": 128, "rope_base": 1000.0,
+               "width": 160, "layers": 4, "heads": 5, "mlp_width": 480, "conv_width": 64, "planes": 6, "noise_features": 128, "rope_base": 1000.0,
                "norm_eps": 1e-6, "prediction_type": "sample"}
 
 # A layer whose modulation is zero is the identity, so raising `layers` lets a trained network grow when it is resumed.

@@ -3,20 +3,51 @@
 #include <ATen/ATen.h>
 
 #include <algorithm>
+#include <array>
 #include <cmath>
 #include <cstring>
+
+#include "models/world/fast_convolution.h"
 
 namespace orrery::models {
 
 using ops::Then;
 
+namespace {
+
+// silu of a picture [h·w,channels], in a buffer with a border of zeros.
+std::vector<float> silu_bordered(const std::vector<float>& picture, int64_t side, int64_t channels) {
+  std::vector<float> padded = bordered(side, channels);
+  for (int64_t y = 0; y < side; ++y)
+    std::memcpy(padded.data() + ((y + 1) * (side + 2) + 1) * channels, picture.data() + y * side * channels,
+                side * channels * sizeof(float));
+  ops::silu(padded.data(), static_cast<int64_t>(padded.size()));
+  return padded;
+}
+
+}  // namespace
+
 FastTransformer::FastTransformer(const TransformerSizes& sizes, const Weights& weights) : sizes_(sizes) {
-  const int64_t width = sizes.width, values = sizes.channels * sizes.patch * sizes.patch;
+  const int64_t width = sizes.width, p = sizes.patch, fine = sizes.conv_width, values = fine * p * p;
   const auto linear = [](const Weights& w, const char* name, int64_t in, int64_t out) {
     return ops::PackedProduct(w.sub(name).get("weight", {out, in}), w.sub(name).get("bias", {out}));
   };
-  patch_in_ = linear(weights, "patch_in", 2 * values, width);
-  patch_out_ = linear(weights, "patch_out", width, values);
+  const auto conv = [&](const char* name, int64_t in, int64_t out) {
+    return ops::PackedProduct(weights.sub(name).get("weight", {out, in, 3, 3}), weights.sub(name).get("bias", {out}));
+  };
+  plane_in_ = linear(weights, "plane_in", sizes.action_features + 1, sizes.planes * sizes.side * sizes.side);
+  conv_in_ = conv("conv_in", 3 * sizes.channels + sizes.planes, fine);
+  conv_stem_ = conv("conv_stem", fine, fine);
+  conv_head_ = conv("conv_head", fine, fine);
+  conv_out_ = conv("conv_out", fine, sizes.channels);
+  // A token's values are numbered (channel, y, x): a convolution over the patch on the way in, a product for each of its
+  // places on the way out.
+  patch_in_ = ops::PackedProduct(weights.sub("patch_in").get("weight", {width, values}).reshape({width, fine, p, p}),
+                                 weights.sub("patch_in").get("bias", {width}));
+  const at::Tensor out = weights.sub("patch_out").get("weight", {values, width}),
+                   out_bias = weights.sub("patch_out").get("bias", {values});
+  for (int64_t place = 0; place < p * p; ++place)
+    patch_out_.emplace_back(out.slice(0, place, {}, p * p), out_bias.slice(0, place, {}, p * p));
   action_in_ = linear(weights, "action_in", sizes.action_features, width);
   action_out_ = linear(weights, "action_out", width, width);
   position_ = weights.get("position", {sizes.tokens, width}).to(at::kFloat).contiguous();
@@ -34,8 +65,9 @@ FastTransformer::FastTransformer(const TransformerSizes& sizes, const Weights& w
   modulation_ = ops::PackedProduct(at::cat(weight), at::cat(bias));
 }
 
-std::vector<float> FastTransformer::modulations(const at::Tensor& noise, std::span<const float> action_features) const {
-  const int64_t passes = noise.size(0), width = sizes_.width;
+std::vector<float> FastTransformer::conditions(const at::Tensor& noise, std::span<const float> levels,
+                                               std::span<const float> action_features) const {
+  const int64_t passes = noise.size(0), width = sizes_.width, modulations = modulation_.columns();
   std::vector<float> inner(width), action(width),
       condition(noise.const_data_ptr<float>(), noise.const_data_ptr<float>() + passes * width);
   action_in_(action_features.data(), 1, inner.data());
@@ -43,19 +75,68 @@ std::vector<float> FastTransformer::modulations(const at::Tensor& noise, std::sp
   action_out_(inner.data(), 1, action.data());
   for (int64_t i = 0; i < passes * width; ++i) condition[i] += action[i % width];
   ops::silu(condition.data(), passes * width);
-  std::vector<float> out(passes * modulation_.columns());
-  modulation_(condition.data(), passes, out.data());
+  std::vector<float> features(action_features.begin(), action_features.end()), told, out;
+  features.push_back(0);
+  for (const float level : levels) {
+    features.back() = level;
+    told.insert(told.end(), features.begin(), features.end());
+  }
+  std::vector<int64_t> from(passes), told_from(passes), to(passes), planes_to(passes);
+  for (int64_t i = 0; i < passes; ++i) {
+    from[i] = i * width;
+    told_from[i] = i * plane_in_.depth();
+    to[i] = i * row();
+    planes_to[i] = to[i] + modulations;
+  }
+  out.resize(passes * row());
+  constexpr std::array<int64_t, 1> kHere = {0};
+  modulation_(condition.data(), from, kHere, out.data(), to);
+  plane_in_(told.data(), told_from, kHere, out.data(), planes_to);
   return out;
 }
 
-// [C,ty,p,tx,p] → columns offset… of [S, 2·C·p·p]
-void FastTransformer::to_tokens(const float* latent, int64_t offset, float* tokens) const {
-  const int64_t p = sizes_.patch, side = sizes_.side, grid = side / p, values = sizes_.channels * p * p;
-  for (int64_t c = 0; c < sizes_.channels; ++c)
-    for (int64_t y = 0; y < side; ++y)
-      for (int64_t x = 0; x < side; ++x)
-        tokens[(y / p * grid + x / p) * 2 * values + offset + (c * p + y % p) * p + x % p] =
-            latent[(c * side + y) * side + x];
+// The upper left place of each token's patch.
+std::vector<int64_t> FastTransformer::corners() const {
+  const int64_t grid = sizes_.side / sizes_.patch;
+  std::vector<int64_t> out(sizes_.tokens);
+  for (int64_t s = 0; s < sizes_.tokens; ++s)
+    out[s] = (s / grid * sizes_.side + s % grid) * sizes_.patch * sizes_.conv_width;
+  return out;
+}
+
+// What the convolutions before the tokens make of a frame: [h·w,E]
+std::vector<float> FastTransformer::stem(const float* noisy, const float* previous, const float* planes) const {
+  const int64_t side = sizes_.side, channels = conv_in_.depth();
+  std::vector<float> padded = bordered(side, channels), fine(side * side * sizes_.conv_width);
+  int64_t channel = 0;
+  const auto put = [&](const float* from, int64_t count) {
+    for (const int64_t end = channel + count; channel < end; ++channel, from += side * side)
+      for (int64_t i = 0; i < side * side; ++i)
+        padded[((i / side + 1) * (side + 2) + i % side + 1) * channels + channel] = from[i];
+  };
+  put(noisy, sizes_.channels);
+  put(previous, 2 * sizes_.channels);
+  put(planes, sizes_.planes);
+  convolve(conv_in_, padded.data(), side, fine.data());
+  convolve(conv_stem_, silu_bordered(fine, side, sizes_.conv_width).data(), side, fine.data(), Then::kAdd);
+  return fine;
+}
+
+// And those after: tokens [S,D] → clean [C,h,w]
+void FastTransformer::head(const float* tokens, std::vector<float> fine, const float* previous, float* clean) const {
+  const int64_t side = sizes_.side, p = sizes_.patch, channels = sizes_.channels;
+  const std::vector<int64_t> places = corners();
+  std::vector<int64_t> from(sizes_.tokens);
+  for (int64_t s = 0; s < sizes_.tokens; ++s) from[s] = s * sizes_.width;
+  for (int64_t place = 0; place < p * p; ++place)
+    patch_out_[place](tokens, from, std::array<int64_t, 1>{0},
+                      fine.data() + (place / p * side + place % p) * sizes_.conv_width, places, Then::kAdd);
+  convolve(conv_head_, silu_bordered(fine, side, sizes_.conv_width).data(), side, fine.data(), Then::kAdd);
+  std::vector<float> change(side * side * channels);
+  convolve(conv_out_, silu_bordered(fine, side, sizes_.conv_width).data(), side, change.data());
+  for (int64_t c = 0; c < channels; ++c)
+    for (int64_t i = 0; i < side * side; ++i)
+      clean[c * side * side + i] = previous[c * side * side + i] + change[i * channels + c];
 }
 
 // Turns the heads of S rows, each [heads,d], by the angles of this frame; angles in double, so that worlds may live long.
@@ -75,27 +156,29 @@ void FastTransformer::rotate(float* rows, int64_t frame) const {
   }
 }
 
-void FastTransformer::forward(const float* noisy, const float* previous, const float* modulation, int64_t frame,
+void FastTransformer::forward(const float* noisy, const float* previous, const float* condition, int64_t frame,
                               std::span<const float* const> pages, float* page, float* clean) const {
   const int64_t tokens = sizes_.tokens, width = sizes_.width, heads = sizes_.heads, dim = width / heads;
-  const int64_t values = sizes_.channels * sizes_.patch * sizes_.patch, layer_size = 2 * tokens * width;
+  const int64_t layer_size = 2 * tokens * width;
   const float factor = 1 / std::sqrt(static_cast<float>(dim));
   const auto eps = static_cast<float>(sizes_.eps);
   const auto known = static_cast<int64_t>(pages.size());
-  std::vector<float> buffer(tokens * (3 * width + 3 * width + std::max(sizes_.mlp, 2 * values)) +
-                            std::max(tokens, known + 1) + 16);
+  std::vector<float> buffer(tokens * (3 * width + 3 * width + sizes_.mlp) + std::max(tokens, known + 1) + 16);
   float *x = buffer.data(), *normal = x + tokens * width, *mixed = normal + tokens * width, *qkv = mixed + tokens * width;
-  float *inner = qkv + tokens * 3 * width, *scores = inner + tokens * std::max(sizes_.mlp, 2 * values);
+  float *inner = qkv + tokens * 3 * width, *scores = inner + tokens * sizes_.mlp;
   std::vector<const float*> keys(std::max(tokens, known + 1)), seen(keys.size());
 
-  to_tokens(noisy, 0, inner);
-  to_tokens(previous, values, inner);
+  const int64_t p = sizes_.patch;
+  std::vector<float> fine = stem(noisy, previous, condition + modulation_.columns());
+  std::vector<int64_t> taps, rows(tokens);
+  for (int64_t place = 0; place < p * p; ++place) taps.push_back((place / p * sizes_.side + place % p) * sizes_.conv_width);
+  for (int64_t s = 0; s < tokens; ++s) rows[s] = s * width;
   std::memcpy(x, position_.const_data_ptr<float>(), tokens * width * sizeof(float));
-  patch_in_(inner, tokens, x, Then::kAdd);
+  patch_in_(fine.data(), corners(), taps, x, rows, Then::kAdd);
   for (size_t i = 0; i < blocks_.size(); ++i) {
     const Block& block = blocks_[i];
     const auto part = [&](int64_t which) {
-      return modulation + (static_cast<int64_t>(i) * 9 + which) * width;
+      return condition + (static_cast<int64_t>(i) * 9 + which) * width;
     };  // shift, scale, gate; three times
 
     ops::modulated_norm(x, part(0), part(1), tokens, width, eps, normal);
@@ -133,16 +216,9 @@ void FastTransformer::forward(const float* noisy, const float* previous, const f
     block.mlp_out(inner, tokens, x, Then::kAddGated, part(8));
   }
   if (clean == nullptr) return;
-  const float* last = modulation + static_cast<int64_t>(blocks_.size()) * 9 * width;
+  const float* last = condition + static_cast<int64_t>(blocks_.size()) * 9 * width;
   ops::modulated_norm(x, last, last + width, tokens, width, eps, normal);
-  patch_out_(normal, tokens, inner);
-  const int64_t p = sizes_.patch, side = sizes_.side, grid = side / p;
-  for (int64_t c = 0; c < sizes_.channels; ++c)
-    for (int64_t y = 0; y < side; ++y)
-      for (int64_t column = 0; column < side; ++column) {
-        const int64_t at = (c * side + y) * side + column;
-        clean[at] = previous[at] + inner[(y / p * grid + column / p) * values + (c * p + y % p) * p + column % p];
-      }
+  head(normal, std::move(fine), previous, clean);
 }
 
 }  // namespace orrery::models

@@ -13,37 +13,42 @@ namespace orrery::models {
 
 /// Numbers of a world's transformer, from its config.json.
 struct TransformerSizes {
-  int64_t patch, side, channels, width, heads, mlp, layers, tokens, action_features;
+  int64_t patch, side, channels, conv_width, planes, width, heads, mlp, layers, tokens, action_features;
   double rope_base, eps;
 };
 
 /// OrreryWorldTransformer for one frame at a time, over plain buffers: what a world at play runs. OrreryWorldTransformer is
-/// its twin in tensors, and the test. Everything that depends on the noise level and the action alone is computed once a
-/// frame, for all its passes together.
+/// its twin in tensors, and the test. The convolutions' pictures lie channels last. Everything that depends on the noise
+/// level and the action alone is computed once a frame, for all its passes together.
 class FastTransformer {
  public:
   FastTransformer(const TransformerSizes& sizes, const Weights& weights);
 
-  /// Shifts, scales and gates of all blocks, one row for each of `noise` [passes,D] (the noise levels' part of the
-  /// condition).
-  std::vector<float> modulations(const at::Tensor& noise, std::span<const float> action_features) const;
+  /// What a pass at each of the noise levels [passes] is told, a row each: shifts, scales and gates of all blocks, then the
+  /// planes. `noise` [passes,D] is the levels' part of the condition.
+  std::vector<float> conditions(const at::Tensor& noise, std::span<const float> levels,
+                                std::span<const float> action_features) const;
 
-  /// One pass over frame number `frame`: noisy, previous, clean float [C,h,w]; `modulation` one row of modulations();
-  /// `pages` of past frames, each [layers,2,S,D] with keys turned by their own frame number; `page`, where not null,
-  /// receives this frame's.
-  void forward(const float* noisy, const float* previous, const float* modulation, int64_t frame,
+  /// One pass over frame number `frame`: noisy, clean float [C,h,w]; previous [2,C,h,w], the frame before first; `condition`
+  /// one row of conditions(); `pages` of past frames, each [layers,2,S,D] with keys turned by their own frame number;
+  /// `page`, where not null, receives this frame's. Without `clean` only the page is made.
+  void forward(const float* noisy, const float* previous, const float* condition, int64_t frame,
                std::span<const float* const> pages, float* page, float* clean) const;
 
  private:
   struct Block {
     ops::PackedProduct space_qkv, space_out, time_qkv, time_out, mlp_in, mlp_out;
   };
-  void to_tokens(const float* latent, int64_t offset, float* tokens) const;
+  std::vector<float> stem(const float* noisy, const float* previous, const float* planes) const;
+  void head(const float* tokens, std::vector<float> fine, const float* previous, float* clean) const;
+  std::vector<int64_t> corners() const;
+  int64_t row() const { return modulation_.columns() + plane_in_.columns(); }
   void rotate(float* rows, int64_t frame) const;
 
   TransformerSizes sizes_;
-  ops::PackedProduct patch_in_, patch_out_, action_in_, action_out_, modulation_;
-  at::Tensor position_;  // [S,D]
+  ops::PackedProduct plane_in_, conv_in_, conv_stem_, patch_in_, conv_head_, conv_out_, action_in_, action_out_, modulation_;
+  std::vector<ops::PackedProduct> patch_out_;  // of each place of a patch
+  at::Tensor position_;                        // [S,D]
   std::vector<Block> blocks_;
 };
 

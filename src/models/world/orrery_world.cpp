@@ -63,9 +63,9 @@ class OrreryWorld final : public World {
       levels_.push_back(shift * u / (1 + (shift - 1) * u));
     }
     decoder_.emplace(*tokenizer_);
-    std::vector<double> levels(levels_.begin(), levels_.end() - 1);
-    levels.push_back(context_level_);
-    noise_ = transformer_->noise_embedding(at::tensor(levels, at::kFloat)).contiguous();
+    told_.assign(levels_.begin(), levels_.end() - 1);
+    told_.push_back(static_cast<float>(context_level_));
+    noise_ = transformer_->noise_embedding(at::tensor(told_)).contiguous();
   }
 
   const ActionSpace& action_space() const override { return action_space_; }
@@ -81,33 +81,35 @@ class OrreryWorld final : public World {
     State state;
     state.seed = seed;
     const std::vector<float> unknown(transformer_->action_features(), 0),
-        modulation = transformer_->fast().modulations(noise_.narrow(0, noise_.size(0) - 1, 1), unknown);
+        condition =
+            transformer_->fast().conditions(noise_.narrow(0, noise_.size(0) - 1, 1), std::span(told_).last(1), unknown);
     const int64_t count = observed.num_frames(), repeats = count == 1 ? start_frames_ : 1;
     for (int64_t i = 0; i < count; ++i) {
       const at::Tensor sample = observation(observed.frames[i], tokenizer_->sample_size());
       const at::Tensor latent =
           tokenizer_->normalization().apply(tokenizer_->encode(sample).latent).transpose(1, 2).contiguous();  // [1,1,C,h,w]
-      for (int64_t k = 0; k < repeats; ++k) append(state, latent, modulation.data(), pages_of(state));
+      for (int64_t k = 0; k < repeats; ++k) append(state, latent, condition.data(), pages_of(state));
     }
     return state;
   }
 
   at::Tensor imagine(State& state, const std::vector<double>& action, const at::Tensor& noise) const override {
-    const std::vector<float> modulations = transformer_->fast().modulations(noise_, encode(action));
+    const std::vector<float> conditions = transformer_->fast().conditions(noise_, told_, encode(action));
     const std::vector<const float*> pages = pages_of(state);
-    at::Tensor x = noise.defined() ? noise.to(at::kFloat).reshape(state.last.sizes()).clone()
-                                   : normal_noise(state.last.sizes(), state.seed, static_cast<uint32_t>(state.frame));
+    const std::vector<int64_t> latent = tokenizer_latent();
+    at::Tensor x = noise.defined() ? noise.to(at::kFloat).reshape(latent).clone()
+                                   : normal_noise(latent, state.seed, static_cast<uint32_t>(state.frame));
     at::Tensor clean = at::empty_like(x);
-    const size_t passes = levels_.size() - 1, row = modulations.size() / levels_.size();
+    const size_t passes = levels_.size() - 1, row = conditions.size() / told_.size();
     const float *previous = state.last.const_data_ptr<float>(), *cleaned = clean.const_data_ptr<float>();
     float* noisy = x.mutable_data_ptr<float>();
     for (size_t i = 0; i < passes; ++i) {
-      transformer_->fast().forward(noisy, previous, modulations.data() + i * row, state.frame, pages, nullptr,
+      transformer_->fast().forward(noisy, previous, conditions.data() + i * row, state.frame, pages, nullptr,
                                    clean.mutable_data_ptr<float>());
       const auto rest = static_cast<float>(levels_[i + 1] / levels_[i]);
       for (int64_t n = 0; n < x.numel(); ++n) noisy[n] = cleaned[n] + rest * (noisy[n] - cleaned[n]);
     }
-    append(state, x, modulations.data() + passes * row, pages);
+    append(state, x, conditions.data() + passes * row, pages);
     at::Tensor frame = at::empty({1, 3, height(), width()}, at::kFloat);
     (*decoder_)(noisy, frame.mutable_data_ptr<float>());
     return frame;
@@ -151,21 +153,23 @@ class OrreryWorld final : public World {
     return pages;
   }
 
-  // Puts frame x [1,1,C,h,w] into the cache, which keeps the pages of the last window − 1. `modulation` is of the context's
-  // level.
-  void append(State& state, const at::Tensor& x, const float* modulation, const std::vector<const float*>& pages) const {
+  // Puts frame x [1,1,C,h,w] into the cache, which keeps the pages of the last window − 1, and before the frame before it
+  // (state.last [1,2,C,h,w]). `condition` is of the context's level.
+  void append(State& state, const at::Tensor& x, const float* condition, const std::vector<const float*>& pages) const {
     at::Tensor page = at::empty(transformer_->page_sizes(), at::kFloat);
-    const at::Tensor previous = state.last.defined() ? state.last : at::zeros_like(x);
-    transformer_->fast().forward(x.const_data_ptr<float>(), previous.const_data_ptr<float>(), modulation, state.frame, pages,
+    const at::Tensor previous = state.last.defined() ? state.last : at::zeros_like(x).repeat({1, 2, 1, 1, 1});
+    transformer_->fast().forward(x.const_data_ptr<float>(), previous.const_data_ptr<float>(), condition, state.frame, pages,
                                  page.mutable_data_ptr<float>(), nullptr);
     state.caches.push_back(std::move(page));
     if (static_cast<int64_t>(state.caches.size()) >= transformer_->window()) state.caches.erase(state.caches.begin());
-    state.last = x;
+    state.last = at::cat({x, previous.narrow(1, 0, 1)}, 1);
     ++state.frame;
   }
 
   void verify(const State& state) const override {
-    const std::vector<int64_t> page = transformer_->page_sizes(), latent = tokenizer_latent();
+    const std::vector<int64_t> page = transformer_->page_sizes();
+    std::vector<int64_t> latent = tokenizer_latent();
+    latent[1] = 2;
     bool right = state.frame >= 0 && state.context.empty() && state.last.defined() && state.last.sizes() == latent &&
                  state.last.scalar_type() == at::kFloat &&
                  static_cast<int64_t>(state.caches.size()) < transformer_->window();
@@ -187,7 +191,8 @@ class OrreryWorld final : public World {
   std::unique_ptr<const OrreryTokenizer> tokenizer_;
   std::unique_ptr<const OrreryWorldTransformer> transformer_;
   std::optional<FastDecoder> decoder_;
-  at::Tensor noise_;  // what the network makes of each noise level, and of the context's: [passes + 1,D]
+  std::vector<float> told_;  // the noise level of each pass, then the context's
+  at::Tensor noise_;         // what the network makes of each noise level, and of the context's: [passes + 1,D]
 };
 
 }  // namespace

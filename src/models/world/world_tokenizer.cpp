@@ -8,8 +8,12 @@ namespace orrery::models {
 namespace {
 
 // Frames fold into the batch: [B,C,T,H,W] → [B·T,C,H,W] and back.
-at::Tensor fold_time(const at::Tensor& x) { return x.transpose(1, 2).flatten(0, 1); }
-at::Tensor unfold_time(const at::Tensor& x, int64_t batch) { return x.unflatten(0, {batch, -1}).transpose(1, 2).contiguous(); }
+at::Tensor fold_time(const at::Tensor& x) {
+  return x.transpose(1, 2).flatten(0, 1);
+}
+at::Tensor unfold_time(const at::Tensor& x, int64_t batch) {
+  return x.unflatten(0, {batch, -1}).transpose(1, 2).contiguous();
+}
 
 std::vector<int64_t> reversed(std::vector<int64_t> values) {
   std::reverse(values.begin(), values.end());
@@ -24,7 +28,8 @@ OrreryTokenizer::OrreryTokenizer(const Config& config, const Weights& weights)
       norm_eps_(config.get<double>("norm_eps", 1e-5)) {
   const auto widths = config.get<std::vector<int64_t>>("widths", {32, 64, 128});
   const auto channels = config.get<int64_t>("latent_channels", 8);
-  spec_ = {.spatial_stride = sample_size_ / config.get<int64_t>("latent_size", 8), .latent_channels = channels, .image = true};
+  spec_ = {
+      .spatial_stride = sample_size_ / config.get<int64_t>("latent_size", 8), .latent_channels = channels, .image = true};
   if (const auto mean = config.find<std::vector<double>>("latents_mean")) {
     normalization_.mean = at::tensor(*mean, at::kFloat);
     normalization_.std = at::tensor(config.require<std::vector<double>>("latents_std"), at::kFloat);
@@ -49,11 +54,13 @@ OrreryTokenizer::Network OrreryTokenizer::read(const Weights& weights, int64_t i
     const Weights level = weights.sub("levels", static_cast<int64_t>(i));
     Level made;
     if (i > 0)
-      made.resample = up ? conv(level.sub("up"), widths[i - 1], 4 * widths[i], 1) : conv(level.sub("down"), widths[i - 1], widths[i], 3);
+      made.resample =
+          up ? conv(level.sub("up"), widths[i - 1], 4 * widths[i], 1) : conv(level.sub("down"), widths[i - 1], widths[i], 3);
     for (int64_t j = 0; j < blocks[i]; ++j) {
       const Weights block = level.sub("blocks", j);
       made.blocks.push_back({norm(block.sub("norm1"), widths[i]), norm(block.sub("norm2"), widths[i]),
-                             conv(block.sub("conv1"), widths[i], widths[i], 3), conv(block.sub("conv2"), widths[i], widths[i], 3)});
+                             conv(block.sub("conv1"), widths[i], widths[i], 3),
+                             conv(block.sub("conv2"), widths[i], widths[i], 3)});
     }
     network.levels.push_back(std::move(made));
   }

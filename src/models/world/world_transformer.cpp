@@ -32,6 +32,8 @@ OrreryWorldTransformer::OrreryWorldTransformer(const Config& config, const Weigh
     : patch_size_(config.get<int64_t>("patch_size", 2)),
       latent_size_(config.get<int64_t>("latent_size", 8)),
       in_channels_(config.get<int64_t>("in_channels", 8)),
+      conv_width_(config.get<int64_t>("conv_width", 64)),
+      planes_(config.get<int64_t>("planes", 6)),
       width_(config.get<int64_t>("width", 160)),
       heads_(config.get<int64_t>("heads", 5)),
       noise_features_(config.get<int64_t>("noise_features", 128)),
@@ -39,13 +41,23 @@ OrreryWorldTransformer::OrreryWorldTransformer(const Config& config, const Weigh
       window_(config.get<int64_t>("window", 16)),
       rope_base_(config.get<double>("rope_base", 1000.0)),
       eps_(config.get<double>("norm_eps", 1e-6)) {
-  const int64_t values = in_channels_ * patch_size_ * patch_size_, side = latent_size_ / patch_size_;
+  const int64_t values = conv_width_ * patch_size_ * patch_size_, side = latent_size_ / patch_size_;
   const auto mlp = config.get<int64_t>("mlp_width", 480);
   // These networks are small: weights are widened once, at load, so that a step converts nothing.
   const auto linear = [](const Weights& w, const std::string& name, int64_t in, int64_t out) {
     return layers::Linear(w.sub(name), in, out, /*bias=*/true).widened();
   };
-  patch_in = linear(weights, "patch_in", 2 * values, width_);
+  const auto conv = [&](const std::string& name, int64_t in, int64_t out) {
+    const Weights w = weights.sub(name);
+    const at::Tensor weight = w.get("weight", {out, in, 3, 3}), bias = w.get("bias", {out});
+    return weight.is_meta() ? Conv{weight, bias} : Conv{weight.to(at::kFloat), bias.to(at::kFloat)};
+  };
+  plane_in = linear(weights, "plane_in", action_features_ + 1, planes_ * latent_size_ * latent_size_);
+  conv_in = conv("conv_in", 3 * in_channels_ + planes_, conv_width_);
+  conv_stem = conv("conv_stem", conv_width_, conv_width_);
+  conv_head = conv("conv_head", conv_width_, conv_width_);
+  conv_out = conv("conv_out", conv_width_, in_channels_);
+  patch_in = linear(weights, "patch_in", values, width_);
   patch_out = linear(weights, "patch_out", width_, values);
   noise_in = linear(weights, "noise_in", noise_features_, width_);
   noise_out = linear(weights, "noise_out", width_, width_);
@@ -65,6 +77,8 @@ OrreryWorldTransformer::OrreryWorldTransformer(const Config& config, const Weigh
   fast_ = std::make_unique<FastTransformer>(TransformerSizes{.patch = patch_size_,
                                                              .side = latent_size_,
                                                              .channels = in_channels_,
+                                                             .conv_width = conv_width_,
+                                                             .planes = planes_,
                                                              .width = width_,
                                                              .heads = heads_,
                                                              .mlp = mlp,
@@ -76,19 +90,23 @@ OrreryWorldTransformer::OrreryWorldTransformer(const Config& config, const Weigh
                                             weights);
 }
 
+at::Tensor OrreryWorldTransformer::Conv::operator()(const at::Tensor& x) const {
+  return at::conv2d(x, weight, bias, /*stride=*/1, /*padding=*/1);
+}
+
 at::Tensor OrreryWorldTransformer::to_tokens(const at::Tensor& latents) const {
   const int64_t batch = latents.size(0), frames = latents.size(1), side = latent_size_ / patch_size_;
-  // [B,T,C,ty,p,tx,p] → [B,T,S,C·p·p]
-  return latents.reshape({batch, frames, in_channels_, side, patch_size_, side, patch_size_})
+  // [B,T,E,ty,p,tx,p] → [B,T,S,E·p·p]
+  return latents.reshape({batch, frames, conv_width_, side, patch_size_, side, patch_size_})
       .permute({0, 1, 3, 5, 2, 4, 6})
       .reshape({batch, frames, side * side, -1});
 }
 
 at::Tensor OrreryWorldTransformer::from_tokens(const at::Tensor& tokens) const {
   const int64_t batch = tokens.size(0), frames = tokens.size(1), side = latent_size_ / patch_size_;
-  return tokens.view({batch, frames, side, side, in_channels_, patch_size_, patch_size_})
+  return tokens.view({batch, frames, side, side, conv_width_, patch_size_, patch_size_})
       .permute({0, 1, 4, 2, 5, 3, 6})
-      .reshape({batch, frames, in_channels_, latent_size_, latent_size_});
+      .reshape({batch, frames, conv_width_, latent_size_, latent_size_});
 }
 
 at::Tensor OrreryWorldTransformer::condition(const at::Tensor& levels, const at::Tensor& features) const {
@@ -109,11 +127,16 @@ at::Tensor OrreryWorldTransformer::forward(const at::Tensor& hidden_states, cons
     return at::addcmul(shift, layers::layer_norm(x, eps_), scale + 1);
   };
 
-  at::Tensor x = patch_in(at::cat({to_tokens(hidden_states), to_tokens(previous)}, -1)) + position;  // [B,T,S,D]
+  const at::Tensor condition = this->condition(pass.levels, pass.features);                    // [B,T,D]
+  const at::Tensor planes = plane_in(at::cat({pass.features, pass.levels.unsqueeze(-1)}, -1))  // [B,T,Q,h,w]
+                                .view({batch, frames, planes_, latent_size_, latent_size_});
+  at::Tensor fine = conv_in(at::cat({hidden_states, previous, planes}, 2).flatten(0, 1));  // [B·T,E,h,w]
+  fine = fine + conv_stem(at::silu(fine));
+  at::Tensor x = patch_in(to_tokens(fine.unflatten(0, {batch, frames}))) + position;  // [B,T,S,D]
   for (size_t i = 0; i < blocks.size(); ++i) {
     const Block& block = blocks[i];
     const auto m =
-        block.modulation(pass.condition).unsqueeze(2).chunk(9, -1);  // shift, scale, gate of space, time, MLP: [B,T,1,D]
+        block.modulation(condition).unsqueeze(2).chunk(9, -1);  // shift, scale, gate of space, time, MLP: [B,T,1,D]
 
     auto qkv =
         block.space_qkv(norm(x, m[0], m[1])).view({batch * frames, tokens, 3, heads_, head_dim}).permute({2, 0, 3, 1, 4});
@@ -134,8 +157,10 @@ at::Tensor OrreryWorldTransformer::forward(const at::Tensor& hidden_states, cons
     at::Tensor inner = block.mlp_in(norm(x, m[6], m[7]));
     x = at::addcmul(x, m[8], block.mlp_out(at::gelu_(inner, "tanh")));
   }
-  const auto m = final_modulation(pass.condition).unsqueeze(2).chunk(2, -1);
-  return previous + from_tokens(patch_out(norm(x, m[0], m[1])));
+  const auto m = final_modulation(condition).unsqueeze(2).chunk(2, -1);
+  fine = fine + from_tokens(patch_out(norm(x, m[0], m[1]))).flatten(0, 1);
+  fine = fine + conv_head(at::silu(fine));
+  return previous.narrow(2, 0, in_channels_) + conv_out(at::silu(fine)).view(hidden_states.sizes());
 }
 
 TensorMap OrreryWorldTransformer::call(const std::string& function, const TensorMap& inputs, const CallOptions&) const {
@@ -143,8 +168,8 @@ TensorMap OrreryWorldTransformer::call(const std::string& function, const Tensor
     throw Error(ErrorKind::kArgument,
                 {.place = class_name() + "." + function, .what = "is not known", .expected = "forward"});
   const std::string name = "transformer.forward";
-  const Pass pass{.condition =
-                      condition(require_input(inputs, "timestep", name), require_input(inputs, "action_features", name))};
+  const Pass pass{.levels = require_input(inputs, "timestep", name),
+                  .features = require_input(inputs, "action_features", name)};
   return {{"sample",
            forward(require_input(inputs, "hidden_states", name), require_input(inputs, "previous", name), pass, nullptr)}};
 }

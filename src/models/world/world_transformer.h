@@ -15,8 +15,8 @@
 namespace orrery::models {
 
 /// The dynamics of the bundled worlds: a causal diffusion-forcing transformer with its own noise level for each frame.
-/// Attention is inside a frame, then over time at the same token; keys and values of past frames can be kept. Source:
-/// examples/worlds/train/ARCHITECTURE.md, section 4.
+/// Convolutions before and after the tokens; attention is inside a frame, then over time at the same token; keys and values
+/// of past frames can be kept. Source: examples/worlds/train/ARCHITECTURE.md, section 4.
 class OrreryWorldTransformer final : public Component {
  public:
   OrreryWorldTransformer(const Config& config, const Weights& weights);
@@ -27,11 +27,12 @@ class OrreryWorldTransformer final : public Component {
 
   /// What a pass looks like beside its latents.
   struct Pass {
-    at::Tensor condition;            ///< [B,T,D] of condition()
+    at::Tensor levels, features;     ///< noise levels [B,T] in 0…1 and action features [B,T,F]
     int64_t first_frame = 0;         ///< number of the first frame, for the rotary angles
     const TimeKeys* past = nullptr;  ///< of earlier frames, all visible; without it each frame sees window − 1 before it
   };
-  /// hidden_states, previous float [B,T,C,h,w] → the clean latents; `keys`, where given, receives this call's own.
+  /// hidden_states [B,T,C,h,w], previous [B,T,2C,h,w] (of each frame the two before it, the nearer one first), float → the
+  /// clean latents [B,T,C,h,w]; `keys`, where given, receives this call's own.
   at::Tensor forward(const at::Tensor& hidden_states, const at::Tensor& previous, const Pass& pass, TimeKeys* keys) const;
   /// Noise levels [B,T] in 0…1 and action features [B,T,F] → [B,T,D]
   at::Tensor condition(const at::Tensor& levels, const at::Tensor& features) const;
@@ -54,12 +55,18 @@ class OrreryWorldTransformer final : public Component {
   struct Block {
     layers::Linear modulation, space_qkv, space_out, time_qkv, time_out, mlp_in, mlp_out;
   };
+  struct Conv {
+    at::Tensor weight, bias;
+    at::Tensor operator()(const at::Tensor& x) const;  // 3x3, zeros around: [N,in,h,w] → [N,out,h,w]
+  };
   at::Tensor to_tokens(const at::Tensor& latents) const;
   at::Tensor from_tokens(const at::Tensor& tokens) const;
 
-  int64_t patch_size_, latent_size_, in_channels_, width_, heads_, noise_features_, action_features_, window_;
+  int64_t patch_size_, latent_size_, in_channels_, conv_width_, planes_, width_, heads_, noise_features_, action_features_,
+      window_;
   double rope_base_, eps_;
-  layers::Linear patch_in, patch_out, noise_in, noise_out, action_in, action_out, final_modulation;
+  Conv conv_in, conv_stem, conv_head, conv_out;
+  layers::Linear plane_in, patch_in, patch_out, noise_in, noise_out, action_in, action_out, final_modulation;
   at::Tensor position;  // [S,D]
   std::vector<Block> blocks;
   std::unique_ptr<const FastTransformer> fast_;
