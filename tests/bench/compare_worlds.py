@@ -40,19 +40,20 @@ class Eager:
         n, shift = scheduler["num_inference_steps"], scheduler["shift"]
         levels = [shift * (1 - i / n) / (1 + (shift - 1) * (1 - i / n)) for i in range(n + 1)]
         window = self.model.config["window"]
-        past = [self.start[:, 0]] * window
+        past = [self.start[:, 0]] * (window + 1)
         known = [torch.zeros_like(self.features[:, 0])] * window
 
         def step(noise, features):
             x = noise
             for t, u in zip(levels, levels[1:]):
-                latents, given = torch.stack(past[-window + 1:] + [x], 1), torch.stack(past[-window:], 1)
+                latents = torch.stack(past[-window + 1:] + [x], 1)
+                given = torch.cat([torch.stack(past[-window:], 1), torch.stack(past[-window - 1:-1], 1)], 2)  # the two before
                 times = torch.tensor([[scheduler["context_level"]] * (window - 1) + [t]])
                 clean = net(latents, given, times, torch.stack(known[-window + 1:] + [features], 1))[0][:, -1]
                 x = clean + u / t * (x - clean)
             past.append(x)
             known.append(features)
-            del past[:-window], known[:-window]
+            del past[:-window - 1], known[:-window]
             return x
         return self.time(step)
 
