@@ -21,7 +21,7 @@ PEAK, START_FRAMES = 1.5e-3, 4
 LOWEST, MOVED = 0.25, 20.0                                 # noise level of a frame in work; weight of a place that moves
 CONTEXT_LEVEL, OWN_CONTEXT_FROM = 0.1, 0.55                # as at play; share of the steps after which it imagines its own
 # (share of the steps, frames of a window, windows a step): short windows first, they teach the same at less cost
-PHASES = ((0.0, 5, 12), (0.6, 9, 8))
+PHASES = ((0.0, 5, 12), (0.6, 7, 9))
 
 
 def phase_of(step, steps):
