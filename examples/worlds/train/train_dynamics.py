@@ -140,7 +140,7 @@ def main():
             group["lr"] = rate(run.step, steps, PEAK, run.fresh, cooldown=0.35)
         index, known = sample_windows(data, starts, frames, batch, rng)
         features = action_features(data.all_actions[np.maximum(index - 1, 0)], world["actions"], torch.from_numpy(known))
-        rounds = int(rng.integers(0, 4)) if run.step >= OWN_CONTEXT_FROM * steps else 0
+        rounds = int(rng.integers(0, 3)) if run.step >= OWN_CONTEXT_FROM * steps else 0
         loss = loss_of(Pairs(forward, data.z[index], features, mask, args.bf16), rounds)
         optimizer.zero_grad(set_to_none=True)
         loss.backward()

@@ -21,7 +21,7 @@ WORLDS = {
         },
         "seed": 11,
         "tokenizer_steps": 1200,
-        "dynamics_steps": 11000,
+        "dynamics_steps": 9600,
     },
     "doom": {
         "actions": {
@@ -34,6 +34,6 @@ WORLDS = {
         },
         "seed": 12,
         "tokenizer_steps": 1300,
-        "dynamics_steps": 11000,
+        "dynamics_steps": 9600,
     },
 }
