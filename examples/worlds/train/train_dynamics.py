@@ -88,22 +88,32 @@ def noised(x, level):
     return x + level[..., None, None, None] * (torch.randn_like(x) - x)
 
 
-def loss_of(pairs, own_rounds=0):
-    """Weighted squared error of the clean latents; places that move weigh more. `own_rounds` > 0: most windows have a
-    context that the network has imagined itself, that many steps deep; the target stays what really happened."""
+def haunted(context):
+    """In four windows of ten, some places show a little of another window's picture, in all frames: what is left over
+    where something was, or lacks where it is, when a world has been imagining for long. The target is clean."""
+    b, _, _, h, w = context.shape
+    some = (torch.rand(b, 1, 1, 1, 1) < 0.4) & (torch.rand(b, 1, 1, h, w) < 0.15 * torch.rand(b, 1, 1, 1, 1))
+    return context + 0.8 * torch.rand(b, 1, 1, 1, 1) * some * (context[torch.randperm(b)][:, :1] - context)
+
+
+def loss_of(pairs, own_rounds=None):
+    """Weighted squared error of the clean latents; places that move weigh more. With `own_rounds`, most windows have a
+    context that the network has imagined itself, that many steps deep, and some are haunted; the target stays what
+    really happened."""
     z, count = pairs.z, pairs.pairs
     b, t = z.shape[:2]
     # Pure noise half of the time: there the action decides most. Else what the few steps at play pass through.
     level = torch.where(torch.rand(b, count) < 0.5, 1.0, LOWEST + (1 - LOWEST) * torch.rand(b, count))
     context_level = 0.25 * torch.rand(b, t) * (torch.rand(b, 1) < 0.6)
-    context = noised(z, context_level)
-    if own_rounds:
-        own = torch.rand(b, 1) < 0.75
-        context = torch.where(own[..., None, None, None], pairs.own_context(own_rounds), context)
+    given = z
+    if own_rounds is not None:
+        own = torch.rand(b, 1) < (0.75 if own_rounds else 0)
+        given = haunted(torch.where(own[..., None, None, None], pairs.own_context(own_rounds), z))
         context_level = torch.where(own, CONTEXT_LEVEL, context_level)
-    error = (pairs.predict(context, context_level, level) - z[:, 1:]).square().mean(2)         # [B, P, h, w]
-    # PushT's pusher covers one or two of the 64 places: unweighted, it would be a few hundredths of the loss.
-    moved = (z[:, 1:] - z[:, :-1]).square().mean(2).sqrt()
+    error = (pairs.predict(noised(given, context_level), context_level, level) - z[:, 1:]).square().mean(2)   # [B, P, h, w]
+    # PushT's pusher covers one or two of the 64 places: unweighted, it would be a few hundredths of the loss. So places
+    # that move weigh more, and those that the frame before has wrong.
+    moved = (z[:, 1:] - z[:, :-1]).square().mean(2).sqrt() + (given - z)[:, :-1].square().mean(2).sqrt()
     weight = 1 + MOVED * (moved / 0.5).clamp(max=1)
     return (weight * error).sum() / weight.sum()
 
@@ -140,7 +150,7 @@ def main():
             group["lr"] = rate(run.step, steps, PEAK, run.fresh, cooldown=0.35)
         index, known = sample_windows(data, starts, frames, batch, rng)
         features = action_features(data.all_actions[np.maximum(index - 1, 0)], world["actions"], torch.from_numpy(known))
-        rounds = int(rng.integers(0, 3)) if run.step >= OWN_CONTEXT_FROM * steps else 0
+        rounds = int(rng.integers(0, 2)) if run.step >= OWN_CONTEXT_FROM * steps else None
         loss = loss_of(Pairs(forward, data.z[index], features, mask, args.bf16), rounds)
         optimizer.zero_grad(set_to_none=True)
         loss.backward()
