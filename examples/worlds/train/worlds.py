@@ -21,7 +21,7 @@ WORLDS = {
         },
         "seed": 11,
         "tokenizer_steps": 1200,
-        "dynamics_steps": 12500,
+        "dynamics_steps": 13000,
     },
     "doom": {
         "actions": {
