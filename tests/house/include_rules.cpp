@@ -58,6 +58,7 @@ const std::vector<Foreign> kForeign = {
     {{"boost/"}, {"examples/", "tests/"}},
     {{"hwy/"}, {"kernels/cpu/", "tests/"}},
     {{"cuda", "cublas", "cudnn", "cooperative_groups", "mma"}, {"kernels/cuda/"}},
+    {{"torch/library.h"}, {"tests/support/far_device.cpp"}},  // where a device's operations are registered
     {{"torch/"}, {}},
     {{"ATen/core/Tensor.h"}, {"include/", "src/", "examples/", "tests/", "cmake/pch.h"}},
     {{"ATen/", "c10/"}, {"src/", "examples/", "tests/", "cmake/pch.h"}},
