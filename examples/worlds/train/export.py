@@ -92,7 +92,7 @@ def main():
     features = feature_width(WORLDS[args.world]["actions"])
     write_component(out / "transformer", {**TRANSFORMER, "layers": layers, "action_features": features,
                                           "window": window, "trained_steps": kept["step"]}, kept["average"])
-    write_json(out / "scheduler" / "scheduler_config.json", SCHEDULER)
+    write_json(out / "scheduler" / "scheduler_config.json", {**SCHEDULER, "num_inference_steps": WORLDS[args.world]["inference_steps"]})
     write_json(out / "action_space.json", action_space(args.world))
     if not (out / "sample" / "actions.npy").exists():
         write_sample(args.world, out / "sample")
