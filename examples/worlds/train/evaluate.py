@@ -175,7 +175,7 @@ def strip(rows, scale=2):
     """rows of u8 [n, 64, 64, 3] -> one picture with a thin line between cells"""
     cell = [np.concatenate([np.pad(f, ((1, 1), (1, 1), (0, 0)), constant_values=128) for f in row], 1) for row in rows]
     picture = np.concatenate(cell, 0)
-    return Image.fromarray(picture.repeat(scale, 0).repeat(scale, 1))
+    return Image.fromarray(picture.repeat(scale, 0).repeat(scale, 1)).quantize(128, dither=Image.Dither.NONE)
 
 
 def rollout_picture(starts, data, real, imagined, rows=4):
