@@ -18,14 +18,18 @@ constexpr int kMode = RTLD_NOW | RTLD_LOCAL;  // AddressSanitizer refuses the ot
 constexpr int kMode = RTLD_NOW | RTLD_LOCAL | RTLD_DEEPBIND;
 #endif
 
-// Looked for beside liborrery.so, then where the system looks; loaded once.
+// Looked for beside liborrery.so, in the lib beside a program that holds orrery itself (the sanitizers' dlopen does not know
+// the program's own search path), then where the system looks; loaded once.
 std::unique_ptr<SentencePieceModel> new_model() {
   static void* const module = [] {
     Dl_info here;
-    void* beside = nullptr;
-    if (dladdr(reinterpret_cast<void*>(&new_model), &here) != 0 && here.dli_fname != nullptr)
-      beside = dlopen((std::filesystem::path(here.dli_fname).parent_path() / kModule).c_str(), kMode);
-    return beside ? beside : dlopen(kModule, kMode);
+    void* found = nullptr;
+    if (dladdr(reinterpret_cast<void*>(&new_model), &here) != 0 && here.dli_fname != nullptr) {
+      const std::filesystem::path folder = std::filesystem::path(here.dli_fname).parent_path();
+      for (const std::filesystem::path& place : {folder, folder.parent_path() / "lib"})
+        if (!found) found = dlopen((place / kModule).c_str(), kMode);
+    }
+    return found ? found : dlopen(kModule, kMode);
   }();
   const auto make =
       module ? reinterpret_cast<decltype(&orrery_sentencepiece_model)>(dlsym(module, "orrery_sentencepiece_model"))
