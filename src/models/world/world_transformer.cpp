@@ -49,8 +49,7 @@ OrreryWorldTransformer::OrreryWorldTransformer(const Config& config, const Weigh
   };
   const auto conv = [&](const std::string& name, int64_t in, int64_t out) {
     const Weights w = weights.sub(name);
-    const at::Tensor weight = w.get("weight", {out, in, 3, 3}), bias = w.get("bias", {out});
-    return weight.is_meta() ? Conv{weight, bias} : Conv{weight.to(at::kFloat), bias.to(at::kFloat)};
+    return Conv{w.get("weight", {out, in, 3, 3}).to(at::kFloat), w.get("bias", {out}).to(at::kFloat)};
   };
   plane_in = linear(weights, "plane_in", action_features_ + 1, planes_ * latent_size_ * latent_size_);
   conv_in = conv("conv_in", 3 * in_channels_ + planes_, conv_width_);
