@@ -1,6 +1,4 @@
 // The orrery command-line program. Exit codes: 0 done, 1 the work failed, 2 the command line is wrong.
-#include <malloc.h>
-
 #include <cstdio>
 #include <exception>
 #include <new>
@@ -8,6 +6,7 @@
 
 #include "orrery/error.h"
 #include "orrery/log.h"
+#include "orrery/tensor_memory.h"
 #include "program.h"
 
 namespace {
@@ -27,12 +26,7 @@ std::string usage(const CLI::App& app) {
 }  // namespace
 
 int main(int argc, char** argv) {
-#ifdef M_MMAP_THRESHOLD
-  // What tensors held goes back to the system at once. Left alone, glibc raises this limit with every large tensor that is
-  // freed, and keeps them as holes in its heap (9 frames of 256x256 decoded by the Wan 2.1 VAE: 1683 MiB at the peak instead
-  // of 1325).
-  mallopt(M_MMAP_THRESHOLD, 4 << 20);
-#endif
+  orrery::keep_tensor_pages();
   CLI::App app("orrery runs learned worlds: it encodes videos, imagines what happens next, and decodes them.", "orrery");
   app.set_version_flag("--version", "orrery " ORRERY_VERSION);
   app.require_subcommand(1);
