@@ -1,5 +1,7 @@
 #include "kernels/matmul.h"
 
+#include <hwy/cache_control.h>
+
 #include <algorithm>
 #include <cstring>
 
@@ -46,6 +48,12 @@ HWY_NOINLINE void MultiplyTile(const float* HWY_RESTRICT inputs, const float* HW
   }
 }
 
+// What AddTile() will write to: it comes while the tile is multiplied.
+HWY_INLINE void Prefetch(const float* to, int64_t rows, int64_t stride) {
+  for (int64_t row = 0; row < rows; ++row)
+    for (int64_t column = 0; column < kPanelColumns; column += 16) hwy::Prefetch(to + row * stride + column);
+}
+
 void AddTile(const float* HWY_RESTRICT tile, int64_t rows, int64_t columns, const ProductTarget& target,
              float* HWY_RESTRICT to, int64_t stride, bool overwrite, const float* bias) {
   const Floats d;
@@ -70,14 +78,13 @@ void AddTile(const float* HWY_RESTRICT tile, int64_t rows, int64_t columns, cons
 }
 
 #if HWY_TARGET != HWY_SCALAR
-// Four elements of a row as float32.
-HWY_INLINE hn::Vec<hn::FixedTag<float, 4>> LoadFour(const float* from) {
-  return hn::LoadU(hn::FixedTag<float, 4>(), from);
+// A register of a row's elements as float32.
+HWY_INLINE Vector LoadMany(const float* from) {
+  return hn::LoadU(Floats(), from);
 }
-HWY_INLINE hn::Vec<hn::FixedTag<float, 4>> LoadFour(const uint16_t* from) {
-  const hn::FixedTag<uint16_t, 4> half;
-  const hn::FixedTag<uint32_t, 4> wide;
-  return hn::BitCast(hn::FixedTag<float, 4>(), hn::ShiftLeft<16>(hn::PromoteTo(wide, hn::LoadU(half, from))));
+HWY_INLINE Vector LoadMany(const uint16_t* from) {
+  const hn::Rebind<uint16_t, Floats> half;
+  return hn::BitCast(Floats(), hn::ShiftLeft<16>(hn::PromoteTo(Units(), hn::LoadU(half, from))));
 }
 #endif
 HWY_INLINE float LoadOne(const float* from) {
@@ -97,18 +104,24 @@ void Interleave(const MatrixSum<T>& from, int64_t row, int64_t valid, int64_t k,
   const T* second = from.second ? from.second + row * from.stride + k : nullptr;
   int64_t whole = 0;
 #if HWY_TARGET != HWY_SCALAR
-  const hn::FixedTag<float, 4> d4;
-  const hn::FixedTag<uint32_t, 4> u4;
-  const auto sign = hn::Set(d4, from.sign);
+  const Floats d;
+  const Units units;
+  const Vector sign = hn::Set(d, from.sign);
   const auto load = [&](int64_t r, int64_t unit) {
-    if (r >= valid) return hn::Zero(u4);
-    auto value = LoadFour(first + r * from.stride + unit);
-    if (second) value = hn::MulAdd(LoadFour(second + r * from.stride + unit), sign, value);
-    return hn::BitCast(u4, value);
+    if (r >= valid) return hn::Zero(units);
+    Vector value = LoadMany(first + r * from.stride + unit);
+    if (second) value = hn::MulAdd(LoadMany(second + r * from.stride + unit), sign, value);
+    return hn::BitCast(units, value);
   };
-  whole = depth / 4 * 4;
+  whole = depth / kUnitLanes * kUnitLanes;
   for (int64_t start = 0; start < whole; start += kInterleaved) {
     const int64_t count = std::min(kInterleaved, whole - start);
+    // Sixteen rows are more streams than the processor follows by itself. What is asked for behind a row's end does no harm.
+    for (int64_t r = 0; r < std::min(valid, kUnitLanes); ++r)
+      for (int64_t unit = kInterleaved; unit < 2 * kInterleaved; unit += static_cast<int64_t>(64 / sizeof(T))) {
+        hwy::Prefetch(first + r * from.stride + start + unit);
+        if (second) hwy::Prefetch(second + r * from.stride + start + unit);
+      }
     InterleaveRows([&](int64_t r, int64_t unit) { return load(r, start + unit); }, count,
                    reinterpret_cast<uint32_t*>(to + start * stride), stride);
   }
@@ -143,6 +156,8 @@ void MultiplyColumns(const Matmul& matmul, int64_t first_column, int64_t last_co
         const float* inputs = matmul.inputs + row * matmul.depth + k * kTileRows;
         const int64_t rows = std::min(kTileRows, matmul.rows - row);
         for (int64_t column = 0; column < columns; column += kPanelColumns) {
+          for (const ProductTarget& target : matmul.targets)
+            if (target.data) Prefetch(target.data + row * matmul.output_stride + start + column, rows, matmul.output_stride);
           MultiplyTile(inputs, scratch + column * depth, depth, tile);
           for (const ProductTarget& target : matmul.targets) {
             if (!target.data) continue;
@@ -166,15 +181,21 @@ void Multiply(const Matmul& matmul, int64_t first_column, int64_t last_column, f
 // Panels of kTileRows rows: packed[panel][k][row].
 void PackInputs(const MatrixSum<float>& inputs, int64_t rows, int64_t depth, int64_t first_panel, int64_t last_panel,
                 float* packed) {
+  constexpr int64_t kLanes = std::min(kUnitLanes, kTileRows);
   HWY_ALIGN float block[kInterleaved * kUnitLanes];
   for (int64_t panel = first_panel; panel < last_panel; ++panel) {
     for (int64_t k = 0; k < depth; k += kInterleaved) {
       const int64_t count = std::min(kInterleaved, depth - k);
-      for (int64_t part = 0; part < kTileRows; part += kUnitLanes) {
-        const int64_t row = panel * kTileRows + part, lanes = std::min(kUnitLanes, kTileRows - part);
+      for (int64_t part = 0; part < kTileRows; part += kLanes) {
+        const int64_t row = panel * kTileRows + part;
         Interleave(inputs, row, rows - row, k, count, block, kUnitLanes);
         float* to = packed + (panel * depth + k) * kTileRows + part;
-        for (int64_t i = 0; i < count; ++i) std::copy_n(block + i * kUnitLanes, lanes, to + i * kTileRows);
+        if (part + kLanes <= kTileRows) {  // a copy of known length is two moves
+          for (int64_t i = 0; i < count; ++i)
+            std::memcpy(to + i * kTileRows, block + i * kUnitLanes, kLanes * sizeof(float));
+        } else {
+          for (int64_t i = 0; i < count; ++i) std::copy_n(block + i * kUnitLanes, kTileRows - part, to + i * kTileRows);
+        }
       }
     }
   }

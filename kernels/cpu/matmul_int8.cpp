@@ -155,16 +155,17 @@ void Interleave(const int8_t* rows, int64_t row_stride, int64_t valid, int64_t d
   };
   int64_t unit = start;
 #if HWY_TARGET != HWY_SCALAR
-  const hn::FixedTag<uint32_t, 4> u4;
-  const hn::FixedTag<int8_t, 16> b16;
-  const hn::FixedTag<int8_t, 8> b8;
-  const hn::FixedTag<int16_t, 8> s8;
-  const int64_t whole = std::min(count, depth / per_unit - start) / 4 * 4;
+  const Units units;
+  const hn::Repartition<int8_t, Units> bytes;
+  const hn::Repartition<int16_t, Units> words;
+  const hn::Half<decltype(bytes)> half_of_bytes;
+  const int64_t whole = std::min(count, depth / per_unit - start) / kUnitLanes * kUnitLanes;
   for (; unit < start + whole; unit += kInterleaved) {
     const auto load = [&](int64_t row, int64_t i) {
-      if (row >= valid) return hn::Zero(u4);
+      if (row >= valid) return hn::Zero(units);
       const int8_t* from = rows + row * row_stride + (unit + i) * per_unit;
-      return quads ? hn::BitCast(u4, hn::LoadU(b16, from)) : hn::BitCast(u4, hn::PromoteTo(s8, hn::LoadU(b8, from)));
+      return quads ? hn::BitCast(units, hn::LoadU(bytes, from))
+                   : hn::BitCast(units, hn::PromoteTo(words, hn::LoadU(half_of_bytes, from)));
     };
     InterleaveRows(load, std::min(kInterleaved, start + whole - unit), to + (unit - start) * stride, stride);
   }

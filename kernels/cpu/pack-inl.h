@@ -28,18 +28,30 @@ constexpr int64_t kInterleaved = 64;
 
 #if HWY_TARGET != HWY_SCALAR
 
-/// to[unit][lane] = row lane's unit, for kUnitLanes rows and `count` ≤ kInterleaved units, a multiple of 4. `load(row,
-/// unit)` gives four units of a row in one 128-bit register. Rows go through a small buffer in which each wide register
+/// The 128-bit blocks of a register, `stride` units apart.
+template <class D>
+HWY_INLINE void StoreBlocks(D d, hn::Vec<D> value, uint32_t* to, int64_t stride) {
+  if constexpr (hn::MaxLanes(D()) == 4) {
+    hn::Store(value, d, to);
+  } else {
+    const hn::Half<D> half;
+    StoreBlocks(half, hn::LowerHalf(half, value), to, stride);
+    StoreBlocks(half, hn::UpperHalf(half, value), to + static_cast<int64_t>(hn::MaxLanes(half)) / 4 * stride, stride);
+  }
+}
+
+/// to[unit][lane] = row lane's unit, for kUnitLanes rows and `count` ≤ kInterleaved units, a multiple of kUnitLanes.
+/// `load(row, unit)` gives kUnitLanes units of a row in one register. Rows go through a small buffer in which each register
 /// finds, block by block, rows 0, 4, 8, …: then only transposes inside 128-bit blocks are left.
 template <class Load>
 HWY_INLINE void InterleaveRows(Load&& load, int64_t count, uint32_t* HWY_RESTRICT to, int64_t stride) {
   const Units d;
   const hn::RepartitionToWide<Units> d64;
-  const hn::FixedTag<uint32_t, 4> d4;
   HWY_ALIGN uint32_t buffer[kInterleaved * kUnitLanes];
   for (int64_t row = 0; row < kUnitLanes; ++row) {
     uint32_t* place = buffer + (row % 4) * kUnitLanes + row / 4 * 4;
-    for (int64_t unit = 0; unit < count; unit += 4) hn::Store(load(row, unit), d4, place + unit * kUnitLanes);
+    for (int64_t unit = 0; unit < count; unit += kUnitLanes)
+      StoreBlocks(d, load(row, unit), place + unit * kUnitLanes, 4 * kUnitLanes);
   }
   for (int64_t unit = 0; unit < count; unit += 4) {
     const uint32_t* from = buffer + unit * kUnitLanes;

@@ -25,24 +25,50 @@ constexpr int64_t kFewRows = 8;
 // docs/performance.md.
 constexpr int64_t kStrassenRows = 256, kStrassenSide = 1024;
 
-// input [rows, depth] · weight [columns, depth]ᵀ, or a quarter of it: the matrices as the kernel wants them.
+// Larger products are computed in blocks of rows and of depth. Their packed inputs (12 MiB, with Strassen 21 MiB) are read
+// again for each block of columns, from the third-level cache.
+constexpr int64_t kPackedRows = 1008, kPackedDepth = 3072;
+// Columns of a block: while it is computed, the second-level cache holds what it reads of the weight and writes of the
+// output.
+constexpr int64_t kColumnBlock = 256;
+
+// inputs [rows, depth] · weight [columns, depth]ᵀ, or a quarter of it: the matrices as the kernel wants them.
 struct Product {
   kernels::MatrixSum<float> input;
   kernels::MatrixSum<void> weight;
   ProductTarget targets[2];
 };
 
-void run(const Product& product, kernels::WeightStorage storage, int64_t rows, int64_t depth, int64_t columns,
+// Products of equal sizes: all inputs are packed first, then each block of columns goes through all products.
+void run(c10::ArrayRef<Product> products, kernels::WeightStorage storage, int64_t rows, int64_t depth, int64_t columns,
          int64_t output_stride, float* packed) {
   const int64_t panel_rows = kernels::matmul_panel_rows(), panels = (rows + panel_rows - 1) / panel_rows;
-  at::parallel_for(0, panels, 4, [&](int64_t first, int64_t last) {
-    kernels::pack_inputs(product.input, rows, depth, first, last, packed);
+  const int64_t count = static_cast<int64_t>(products.size()), packed_floats = kernels::packed_input_floats(rows, depth);
+  at::parallel_for(0, count * panels, 4, [&](int64_t first, int64_t last) {
+    for (int64_t at = first, next; at < last; at = next) {
+      const int64_t product = at / panels;
+      next = std::min(last, (product + 1) * panels);
+      kernels::pack_inputs(products[product].input, rows, depth, at - product * panels, next - product * panels,
+                           packed + product * packed_floats);
+    }
   });
-  const kernels::Matmul matmul{packed,       rows, depth, storage, product.weight, {product.targets[0], product.targets[1]},
-                               output_stride};
-  at::parallel_for(0, (columns + kColumns - 1) / kColumns, 1, [&](int64_t first, int64_t last) {
+  at::parallel_for(0, (columns + kColumns - 1) / kColumns, 1, [&](int64_t first_panel, int64_t last_panel) {
     const at::Tensor scratch = at::empty({kernels::matmul_scratch_floats()}, at::kFloat);
-    kernels::multiply(matmul, first * kColumns, std::min(last * kColumns, columns), scratch.mutable_data_ptr<float>());
+    const int64_t first = first_panel * kColumns, last = std::min(last_panel * kColumns, columns);
+    const int64_t blocks = (last - first + kColumnBlock - 1) / kColumnBlock;
+    const int64_t block = ((last - first + blocks - 1) / blocks + kColumns - 1) / kColumns * kColumns;
+    for (int64_t column = first; column < last; column += block)
+      for (int64_t i = 0; i < count; ++i) {
+        const Product& product = products[i];
+        const kernels::Matmul matmul{packed + i * packed_floats,
+                                     rows,
+                                     depth,
+                                     storage,
+                                     product.weight,
+                                     {product.targets[0], product.targets[1]},
+                                     output_stride};
+        kernels::multiply(matmul, column, std::min(column + block, last), scratch.mutable_data_ptr<float>());
+      }
   });
 }
 
@@ -65,48 +91,94 @@ constexpr std::array<Step, 7> kStrassen = {{
     {1, 3, -1, 1, 3, +1, 0, -1, 0, +1, false, false},
 }};
 
-void strassen(const float* input, const void* weight, kernels::WeightStorage storage, const float* bias, float* output,
-              int64_t rows, int64_t depth, int64_t columns, float* packed) {
-  const int64_t half_rows = rows / 2, half_depth = depth / 2, half_columns = columns / 2;
-  const int64_t size = storage == kernels::WeightStorage::kFloat32 ? 4 : 2;
-  const auto of_input = [&](int q) { return q < 0 ? nullptr : input + (q / 2) * half_rows * depth + (q % 2) * half_depth; };
+// Some rows of the inputs and some of their depth: output += inputs · weightᵀ, or written over it where `first`.
+struct Block {
+  const float* input;
+  const char* weight;
+  kernels::WeightStorage storage;
+  const float* bias;
+  float* output;
+  int64_t rows, depth, columns, stride;  ///< stride: elements between rows of inputs and of the weight
+  bool first;
+
+  const char* weight_at(int64_t row, int64_t k) const {
+    return weight + (storage == kernels::WeightStorage::kFloat32 ? 4 : 2) * (row * stride + k);
+  }
+};
+
+void strassen(const Block& block, float* packed) {
+  const int64_t half_rows = block.rows / 2, half_depth = block.depth / 2, half_columns = block.columns / 2;
+  const auto of_input = [&](int q) {
+    return q < 0 ? nullptr : block.input + (q / 2) * half_rows * block.stride + (q % 2) * half_depth;
+  };
   const auto of_weight = [&](int q) -> const void* {
-    if (q < 0) return nullptr;
-    return static_cast<const char*>(weight) + size * ((q / 2) * half_columns * depth + (q % 2) * half_depth);
+    return q < 0 ? nullptr : block.weight_at((q / 2) * half_columns, (q % 2) * half_depth);
   };
   const auto target = [&](int q, int sign, bool first) -> ProductTarget {
     if (q < 0) return {nullptr, 0, false, nullptr};
-    float* data = output + (q / 2) * half_rows * columns + (q % 2) * half_columns;
-    return {data, static_cast<float>(sign), first, bias ? bias + (q % 2) * half_columns : nullptr};
+    float* data = block.output + (q / 2) * half_rows * block.columns + (q % 2) * half_columns;
+    return {data, static_cast<float>(sign), first && block.first,
+            block.bias ? block.bias + (q % 2) * half_columns : nullptr};
   };
-  for (const Step& step : kStrassen) {
-    const Product product{{of_input(step.a), of_input(step.a2), static_cast<float>(step.a_sign), depth},
-                          {of_weight(step.w), of_weight(step.w2), static_cast<float>(step.w_sign), depth},
-                          {target(step.c, step.c_sign, step.first), target(step.c2, step.c2_sign, step.first2)}};
-    run(product, storage, half_rows, half_depth, half_columns, columns, packed);
+  std::array<Product, kStrassen.size()> products;
+  for (size_t i = 0; i < products.size(); ++i) {
+    const Step& step = kStrassen[i];
+    products[i] = {{of_input(step.a), of_input(step.a2), static_cast<float>(step.a_sign), block.stride},
+                   {of_weight(step.w), of_weight(step.w2), static_cast<float>(step.w_sign), block.stride},
+                   {target(step.c, step.c_sign, step.first), target(step.c2, step.c2_sign, step.first2)}};
   }
+  run(products, block.storage, half_rows, half_depth, half_columns, block.columns, packed);
+}
+
+void directly(const Block& block, float* packed) {
+  const Product product{{block.input, nullptr, 0, block.stride},
+                        {block.weight, nullptr, 0, block.stride},
+                        {{block.output, 1, block.first, block.bias}, {nullptr, 0, false, nullptr}}};
+  run(product, block.storage, block.rows, block.depth, block.columns, block.columns, packed);
+}
+
+// Parts of nearly equal size: how much each has, a multiple of `unit`, at most `most` (one as well).
+int64_t part_of(int64_t size, int64_t most, int64_t unit) {
+  const int64_t parts = (size + most - 1) / most;
+  return ((size + parts - 1) / parts + unit - 1) / unit * unit;
 }
 
 // The product of rows with a float weight, written to `output`.
 void multiply_floats(const at::Tensor& input, const at::Tensor& weight, const float* bias, const at::Tensor& output) {
   const int64_t rows = input.size(0), depth = input.size(1), columns = weight.size(0);
-  const auto storage =
-      weight.scalar_type() == at::kFloat ? kernels::WeightStorage::kFloat32 : kernels::WeightStorage::kBFloat16;
-  const float* from = input.const_data_ptr<float>();
-  float* to = output.mutable_data_ptr<float>();
   const bool large =
       rows >= kStrassenRows && std::min(depth, columns) >= kStrassenSide && depth % 2 == 0 && columns % 2 == 0;
-  const int64_t even = large ? rows / 2 * 2 : 0;  // an odd row is multiplied alone
-  const int64_t packed_floats = std::max(large ? kernels::packed_input_floats(even / 2, depth / 2) : 0,
-                                         even < rows ? kernels::packed_input_floats(rows - even, depth) : 0);
-  const at::Tensor packed = at::empty({packed_floats}, at::kFloat);
-  if (large)
-    strassen(from, weight.const_data_ptr(), storage, bias, to, even, depth, columns, packed.mutable_data_ptr<float>());
-  if (even == rows) return;
-  const Product rest{{from + even * depth, nullptr, 0, depth},
-                     {weight.const_data_ptr(), nullptr, 0, depth},
-                     {{to + even * columns, 1, true, bias}, {nullptr, 0, false, nullptr}}};
-  run(rest, storage, rows - even, depth, columns, columns, packed.mutable_data_ptr<float>());
+  // Strassen's operands: seven quarters.
+  const int64_t halves = large ? 2 : 1, most_depth = part_of(depth, kPackedDepth, 128);
+  const int64_t products = large ? static_cast<int64_t>(kStrassen.size()) : 1;
+  const int64_t most_rows = part_of(rows, kPackedRows, 2 * kernels::matmul_panel_rows());
+  const at::Tensor packed = at::empty(
+      {products * kernels::packed_input_floats((most_rows + halves - 1) / halves, (most_depth + halves - 1) / halves)},
+      at::kFloat);
+  for (int64_t row = 0; row < rows; row += most_rows) {
+    for (int64_t k = 0; k < depth; k += most_depth) {
+      Block block{input.const_data_ptr<float>() + row * depth + k,
+                  static_cast<const char*>(weight.const_data_ptr()),
+                  weight.scalar_type() == at::kFloat ? kernels::WeightStorage::kFloat32 : kernels::WeightStorage::kBFloat16,
+                  bias,
+                  output.mutable_data_ptr<float>() + row * columns,
+                  std::min(most_rows, rows - row),
+                  std::min(most_depth, depth - k),
+                  columns,
+                  depth,
+                  k == 0};
+      block.weight = block.weight_at(0, k);
+      if (large && block.rows > 1) {
+        Block even = block;
+        even.rows = block.rows / 2 * 2;
+        strassen(even, packed.mutable_data_ptr<float>());
+        block.input += even.rows * depth;
+        block.output += even.rows * columns;
+        block.rows -= even.rows;
+      }
+      if (block.rows > 0) directly(block, packed.mutable_data_ptr<float>());
+    }
+  }
 }
 
 void multiply_int8(const at::Tensor& input, const at::Tensor& weight, const at::Tensor& scales, const float* bias,

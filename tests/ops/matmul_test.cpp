@@ -22,7 +22,7 @@ struct Shape {
 };
 
 // Odd in every way: less than a tile, half a panel, more than a block of columns or of depth.
-const Shape kShapes[] = {{9, 1, 1}, {13, 7, 33}, {37, 65, 71}, {50, 515, 17}, {26, 130, 273}, {12, 64, 32}, {301, 1030, 90}};
+const Shape kShapes[] = {{9, 1, 1}, {13, 7, 33}, {37, 65, 71}, {50, 515, 17}, {26, 130, 273}, {12, 64, 32}, {301, 1030, 90}, {1027, 3075, 40}};
 
 TEST(Matmul, EqualsTheDoublePrecisionProduct) {
   at::manual_seed(0);
@@ -40,7 +40,7 @@ TEST(Matmul, EqualsTheDoublePrecisionProduct) {
 
 TEST(Matmul, StrassenEqualsTheDoublePrecisionProduct) {
   at::manual_seed(1);
-  for (const auto& [rows, depth, columns] : {Shape{256, 1024, 1030}, Shape{263, 1026, 1024}}) {
+  for (const auto& [rows, depth, columns] : {Shape{256, 1024, 1030}, Shape{263, 1026, 1024}, Shape{1033, 3210, 1028}}) {
     const at::Tensor input = at::randn({1, rows, depth}), weight = at::randn({columns, depth}).to(at::kBFloat16);
     const at::Tensor bias = at::randn({columns});
     const at::Tensor output = matmul(input, weight, {}, bias);
