@@ -5,15 +5,18 @@
 #include <ATen/native/CPUFallback.h>
 #include <ATen/ops/_reshape_alias_native.h>
 #include <ATen/ops/as_strided_native.h>
+#include <ATen/ops/unfold_native.h>
 #include <ATen/ops/view_native.h>
 #include <c10/core/impl/DeviceGuardImplInterface.h>
 #include <sys/mman.h>
 #include <torch/library.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <map>
 #include <mutex>
 #include <new>
+#include <string>
 #include <utility>
 
 namespace orrery::testing {
@@ -32,6 +35,11 @@ class FarMemory final : public c10::Allocator {
  public:
   c10::DataPtr allocate(size_t bytes) override {
     if (bytes == 0) return {nullptr, c10::Device(kFar, 0)};
+    {
+      const std::lock_guard lock(mutex_);
+      TORCH_CHECK_WITH(OutOfMemoryError, limit_ == 0 || held_ + bytes <= limit_,
+                       "far device out of memory. Tried to allocate ", bytes, " bytes");
+    }
     const int file = memfd_create("far", MFD_CLOEXEC);
     if (file < 0 || ftruncate(file, static_cast<off_t>(bytes)) != 0) throw std::bad_alloc();
     void* near = mmap(nullptr, bytes, PROT_READ | PROT_WRITE, MAP_SHARED, file, 0);
@@ -40,6 +48,8 @@ class FarMemory final : public c10::Allocator {
     if (near == MAP_FAILED || far == MAP_FAILED) throw std::bad_alloc();
     const std::lock_guard lock(mutex_);
     blocks_[static_cast<char*>(far)] = {static_cast<char*>(far), static_cast<char*>(near), bytes};
+    held_ += bytes;
+    peak_ = std::max(peak_, held_);
     return {far, far, &release, c10::Device(kFar, 0)};
   }
   c10::DeleterFnPtr raw_deleter() const override { return &release; }
@@ -53,12 +63,21 @@ class FarMemory final : public c10::Allocator {
     const Block& block = std::prev(after)->second;
     return block.near + (far - block.far);
   }
+  size_t take_peak() {
+    const std::lock_guard lock(mutex_);
+    return std::exchange(peak_, held_);
+  }
+  void limit(size_t bytes) {
+    const std::lock_guard lock(mutex_);
+    limit_ = bytes;
+  }
 
  private:
   static void release(void* far);
 
   mutable std::mutex mutex_;
   std::map<char*, Block> blocks_;
+  size_t held_ = 0, peak_ = 0, limit_ = 0;
 };
 
 FarMemory& memory() {
@@ -70,6 +89,7 @@ void FarMemory::release(void* far) {
   FarMemory& all = memory();
   const std::lock_guard lock(all.mutex_);
   const Block block = all.blocks_.extract(static_cast<char*>(far)).mapped();
+  all.held_ -= block.bytes;
   munmap(block.far, block.bytes);
   munmap(block.near, block.bytes);
 }
@@ -86,6 +106,12 @@ at::Tensor near(const at::Tensor& tensor) {
 
 at::Tensor far(const at::Tensor& tensor) {
   return tensor.to(far_device());
+}
+
+// As on a GPU: what an operation is given lies here, but for single numbers.
+void require_far(const at::Tensor& tensor, const char* name) {
+  TORCH_CHECK(!tensor.defined() || tensor.dim() == 0 || tensor.device().type() == kFar,
+              "Expected all tensors to be on the same device, but ", name, " was given one on ", tensor.device());
 }
 
 c10::DispatchKeySet key() {
@@ -132,6 +158,7 @@ at::Scalar local_scalar(const at::Tensor& tensor) {
 at::Tensor convolution(const at::Tensor& x, const at::Tensor& weight, const std::optional<at::Tensor>& bias,
                        c10::IntArrayRef stride, c10::IntArrayRef padding, c10::IntArrayRef dilation, bool transposed,
                        c10::IntArrayRef output_padding, int64_t groups) {
+  for (const at::Tensor& given : {x, weight, bias.value_or(at::Tensor())}) require_far(given, "convolution");
   const auto near_bias = bias && bias->defined() ? std::optional(near(*bias)) : std::nullopt;
   return far(
       at::convolution(near(x), near(weight), near_bias, stride, padding, dilation, transposed, output_padding, groups));
@@ -140,6 +167,7 @@ at::Tensor convolution(const at::Tensor& x, const at::Tensor& weight, const std:
 at::Tensor attention(const at::Tensor& query, const at::Tensor& key, const at::Tensor& value,
                      const std::optional<at::Tensor>& mask, double dropout, bool causal, std::optional<double> scale,
                      bool grouped) {
+  for (const at::Tensor& given : {query, key, value, mask.value_or(at::Tensor())}) require_far(given, "attention");
   const auto near_mask = mask && mask->defined() ? std::optional(near(*mask)) : std::nullopt;
   return far(
       at::scaled_dot_product_attention(near(query), near(key), near(value), near_mask, dropout, causal, scale, grouped));
@@ -147,10 +175,19 @@ at::Tensor attention(const at::Tensor& query, const at::Tensor& key, const at::T
 
 at::Tensor gru_cell(const at::Tensor& input, const at::Tensor& hidden, const at::Tensor& w_ih, const at::Tensor& w_hh,
                     const std::optional<at::Tensor>& b_ih, const std::optional<at::Tensor>& b_hh) {
+  for (const at::Tensor& given : {input, hidden, w_ih, w_hh, *b_ih, *b_hh}) require_far(given, "gru_cell");
   return far(at::gru_cell(near(input), near(hidden), near(w_ih), near(w_hh), near(*b_ih), near(*b_hh)));
 }
 
 void everything_else(const c10::OperatorHandle& op, torch::jit::Stack* stack) {
+  const std::string& name = op.schema().name();
+  const bool indexes =
+      name == "aten::index" || name.starts_with("aten::index_put");  // whose indices may lie with the processor
+  for (const c10::IValue& given : torch::jit::last(*stack, indexes ? 0 : op.schema().arguments().size())) {
+    if (given.isTensor()) require_far(given.toTensor(), name.c_str());
+    if (given.isTensorList())
+      for (const at::Tensor& each : given.toTensorVector()) require_far(each, name.c_str());
+  }
   at::native::cpu_fallback(op, stack);
 }
 
@@ -168,6 +205,7 @@ TORCH_LIBRARY_IMPL(aten, PrivateUse1, library) {
   library.impl("_local_scalar_dense", &local_scalar);
   library.impl("as_strided", &at::native::as_strided_tensorimpl);
   library.impl("view", static_cast<at::Tensor (*)(const at::Tensor&, at::IntArrayRef)>(&at::native::view));
+  library.impl("unfold", &at::native::unfold);
   library.impl("_reshape_alias", &at::native::_reshape_alias);
   library.impl("resize_", &resized);
   library.impl("gru_cell", &gru_cell);
@@ -183,6 +221,14 @@ c10::Device far_device() {
     return true;
   }();
   return registered ? c10::Device(kFar, 0) : c10::Device(at::kCPU);
+}
+
+int64_t take_far_peak() {
+  return static_cast<int64_t>(memory().take_peak());
+}
+
+void limit_far_memory(int64_t bytes) {
+  memory().limit(static_cast<size_t>(bytes));
 }
 
 }  // namespace orrery::testing

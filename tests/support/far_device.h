@@ -2,11 +2,18 @@
 
 #include <c10/core/Device.h>
 
+#include <cstdint>
+
 namespace orrery::testing {
 
 /// A device of LibTorch (`privateuseone`) whose memory the processor cannot touch, as a GPU's: a pointer into it faults. Its
 /// operations are the processor's own, on copies. What runs here and gives the right numbers goes through LibTorch's
 /// operations alone and makes every table where its weights are; so it also runs on any device that LibTorch has.
+/// An operation that is given tensors of both is refused, as on a GPU.
 c10::Device far_device();
+/// The most bytes that it has held since this was last asked; what it holds now counts from here on.
+int64_t take_far_peak();
+/// From now on it holds so many bytes and no more: then it is out of memory, as a GPU. 0: any number.
+void limit_far_memory(int64_t bytes);
 
 }  // namespace orrery::testing
