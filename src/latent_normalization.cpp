@@ -7,7 +7,8 @@ namespace orrery {
 namespace {
 
 // [C] or [C, frames] as [1,C,1 or t,1,1], so that it broadcasts over latents [B,C,t,h,w].
-at::Tensor over_latents(const at::Tensor& values, const at::Tensor& latent, int64_t first_frame) {
+at::Tensor over_latents(const at::Tensor& given, const at::Tensor& latent, int64_t first_frame) {
+  const at::Tensor values = given.to(latent.device());
   if (values.dim() == 1) return values.view({1, -1, 1, 1, 1});
   const int64_t frames = latent.size(2);
   if (first_frame + frames > values.size(1))

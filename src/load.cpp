@@ -256,6 +256,7 @@ std::unique_ptr<Component> load_component(const ComponentDescription& descriptio
     const Config config = other_form ? description.config.with(kWeightForm, static_cast<int64_t>(options.weights))
                                      : description.config;
     std::unique_ptr<Component> component = entry.build(config, weights);
+    component->device_ = options.device;
     if (const auto unread = config.unread(); other_form && std::find(unread.begin(), unread.end(), kWeightForm) != unread.end())
       throw Error(ErrorKind::kUnsupported,
                   {.place = description.class_name, .what = "keeps its matrices as they are stored", .hint = "leave --weights away"});

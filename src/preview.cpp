@@ -28,7 +28,9 @@ LatentPreview::LatentPreview(const Autoencoder& autoencoder) : stride_(autoencod
   guarded("preview", [&] {
     const at::Tensor coarse = normal_noise({1, spec.latent_channels, kCoarse, kCoarse}, /*seed=*/0, /*frame=*/0);
     const at::Tensor latent = at::upsample_bilinear2d(coarse, {kSide, kSide}, /*align_corners=*/false).unsqueeze(2);
-    const at::Tensor pixels = autoencoder.decode(autoencoder.normalization().undo(latent)).select(2, 0).to(at::kFloat);
+    const at::Tensor pixels = autoencoder.decode(autoencoder.normalization().undo(latent.to(autoencoder.device())))
+                                  .select(2, 0)
+                                  .to(at::kCPU, at::kFloat);
     const at::Tensor colours = at::adaptive_avg_pool2d(pixels, {kSide, kSide}).flatten(2).squeeze(0).t();  // [h·w,3]
     const at::Tensor rows = rows_of(latent);
     const at::Tensor gram = rows.t().matmul(rows) + at::eye(rows.size(1)) * (kRidge * static_cast<double>(rows.size(0)));

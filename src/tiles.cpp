@@ -67,9 +67,10 @@ at::Tensor Tiles::blend(const std::vector<at::Tensor>& parts, int64_t scale) con
   std::vector<int64_t> shape = parts.front().sizes().vec();
   shape[shape.size() - 2] = h_ * scale;
   shape[shape.size() - 1] = w_ * scale;
-  const at::Tensor sum = parts.front().new_zeros(shape), weights = at::zeros({h_ * scale, w_ * scale}, at::kFloat);
+  const auto here = parts.front().options().dtype(at::kFloat);
+  const at::Tensor sum = parts.front().new_zeros(shape), weights = at::zeros({h_ * scale, w_ * scale}, here);
   for (size_t i = 0; i < parts.size(); ++i) {
-    const at::Tensor weight = this->weight(tiles_[i], scale);
+    const at::Tensor weight = this->weight(tiles_[i], scale).to(here);
     cut(sum, i, scale).add_(parts[i] * weight);
     cut(weights, i, scale).add_(weight);
   }

@@ -7,6 +7,7 @@
 #include <chrono>
 
 #include "orrery/error.h"
+#include "placement.h"
 #include "sampling/token_sampler.h"
 
 namespace orrery {
@@ -40,7 +41,8 @@ TokenState TokenDynamics::begin(const at::Tensor& prompt, const Conditions& cond
   if (prompt.dim() != 2 || prompt.numel() == 0 || at::isFloatingType(prompt.scalar_type()))
     throw Error(ErrorKind::kArgument,
                 {.place = "prompt", .what = "has the wrong shape or dtype", .expected = "int64 [B, n] with n above 0"});
-  TokenState state{predictor_->prepare(conditions), prompt.to(at::kLong), {}};
+  const at::Device device = predictor_->device();
+  TokenState state{predictor_->prepare(placed(conditions, device)), prompt.to(device, at::kLong), {}};
   const int64_t count = prompt.size(1);
   for (int64_t at = 0; at < count; at += kBlock) {
     work.cancel.check("prompt");

@@ -86,7 +86,8 @@ Latents Tokenizer::encode(const Video& video, const CodeOptions& options) const 
     for_each_chunk(clip.num_frames(), spec().window_frames, chunk_of(options, autoencoder_->preferred_encode_chunk()),
                    [&](const Chunk& chunk) {
                      if (chunk.first) caches.assign(tiles.count(), {}), window_latents = 0;
-                     const at::Tensor sample = to_input({clip.frames.narrow(0, chunk.begin, chunk.count), clip.fps});
+                     const at::Tensor sample =
+                         to_input({clip.frames.narrow(0, chunk.begin, chunk.count), clip.fps}).to(autoencoder_->device());
                      std::vector<at::Tensor> parts;
                      for (size_t i = 0; i < tiles.count(); ++i) {
                        const Encoded encoded =
@@ -104,7 +105,7 @@ Latents Tokenizer::encode(const Video& video, const CodeOptions& options) const 
                      latents.push_back(latent);
                      meter.advance(chunk.count);
                    });
-    return {.video = at::cat(latents, spec().discrete() ? 1 : 2), .fps = clip.fps};
+    return {.video = at::cat(latents, spec().discrete() ? 1 : 2).cpu(), .fps = clip.fps};
   });
 }
 
@@ -132,7 +133,7 @@ void Tokenizer::decode(const Latents& latents, const std::function<void(const at
     int64_t window_latents = 0;
     for_each_chunk(count, window, chunk_of(options, autoencoder_->preferred_decode_chunk()), [&](const Chunk& chunk) {
       if (chunk.first) caches.assign(tiles.count(), {}), window_latents = 0;
-      const at::Tensor given = video.narrow(time, chunk.begin, chunk.count);
+      const at::Tensor given = video.narrow(time, chunk.begin, chunk.count).to(autoencoder_->device());
       at::Tensor latent = tokens ? autoencoder_->codes_of(given) : given.to(at::kFloat);
       if (!tokens && !options.raw) latent = autoencoder_->normalization().undo(latent, window_latents);
       window_latents += chunk.count;

@@ -6,6 +6,8 @@
 #include "orrery/error.h"
 #include "support/compare.h"
 #include "support/counting_codec.h"
+#include "support/far_device.h"
+#include "support/paths.h"
 
 namespace orrery {
 namespace {
@@ -115,6 +117,23 @@ TEST(TokenizerTest, LatentsOfAnotherModelAreNamed) {
       },
       ThrowsMessage<Error>(HasSubstr("[1, 3, t, h, w], got [1, 4, 1, 2, 2]")));
   EXPECT_THAT([&] { tokenizer.decode(Latents{}); }, ThrowsMessage<Error>(HasSubstr("got nothing")));
+}
+
+// Clips come from the processor and go back there, wherever the networks run.
+TEST(TokenizerTest, OnAnotherDeviceItCodesTheSame) {
+  for (const char* name :
+       {"cv8x8x8_encode", "dv8x8x8_levels_encode", "wan22_vae_encode", "autoencoder_tiny_encode", "taehv1_5_encode"}) {
+    const std::string folder = (testing::golden_folder() / name / "model").string();
+    const Tokenizer here = Tokenizer::from_pretrained(folder),
+                    there = Tokenizer::from_pretrained(folder, {.device = testing::far_device()});
+    const Video video = noise(1 + here.spec().temporal_stride, 64, 64);
+    for (const int64_t tile : {int64_t{0}, here.spec().discrete() ? int64_t{0} : int64_t{32}}) {
+      const CodeOptions options{.fit = FitMode::kPad, .tile = tile};
+      const Latents latents = here.encode(video, options);
+      EXPECT_TRUE(testing::is_close(there.encode(video, options).video, latents.video, testing::kSameMath)) << name;
+      EXPECT_LE(largest_difference(there.decode(latents, options), here.decode(latents, options)), 1) << name;
+    }
+  }
 }
 
 }  // namespace

@@ -1,6 +1,7 @@
 #pragma once
 
 #include <cstdint>
+#include <memory>
 #include <optional>
 #include <string>
 #include <vector>
@@ -9,6 +10,9 @@
 #include "orrery/weights.h"
 
 namespace orrery {
+
+struct ComponentDescription;  ///< orrery/load.h
+struct LoadOptions;           ///< orrery/tokenizer.h
 
 /// How a component is run by name, from the command line and from tests.
 struct CallOptions {
@@ -29,6 +33,12 @@ class ORRERY_API Component {
   /// Runs `function` ("encode", "decode", "forward", "logits") once. Input and output names are those of docs/contract.
   /// Throws Error(kArgument) naming the functions it has, or the inputs it needs and lacks.
   virtual TensorMap call(const std::string& function, const TensorMap& inputs, const CallOptions& options) const = 0;
+  /// Where it was loaded to run: what it is given must lie there.
+  at::Device device() const { return device_; }
+
+ private:
+  friend std::unique_ptr<Component> load_component(const ComponentDescription& description, const LoadOptions& options);
+  at::Device device_ = at::kCPU;
 };
 
 /// inputs.at(name), or an Error(kArgument) that names the call and lists what was given.

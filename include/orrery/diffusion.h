@@ -50,6 +50,7 @@ ORRERY_API void check_multiple(int64_t height, int64_t width, int64_t unit);
 
 /// What a diffusion run is made of.
 struct DiffusionInputs {
+  at::Device device = at::kCPU;   ///< where all of it lies, and what a recipe makes for it
   Conditions conditions;          ///< text, its mask, fps; `known` and `known_mask` are the recipe's to set
   at::Tensor negative_text;       ///< float [B,L,D]; undefined: no guidance
   at::Tensor negative_text_mask;  ///< bool [B,L], may be undefined
@@ -65,6 +66,9 @@ struct DiffusionInputs {
   bool last_frame_known = false;       ///< the clip's last pixel frame was seen too (first-and-last-frame models)
   /// Noise for known frames, float [B,C,t,h,w], at the n-th time that a model asks for some; empty: none is added.
   std::function<at::Tensor(int64_t n)> condition_noise;
+
+  /// Of the float32 tensors that a recipe makes.
+  at::TensorOptions options() const { return at::TensorOptions(device).dtype(at::kFloat); }
 };
 
 /// The conditions with the negative prompt in the place of the prompt. Throws Error(kArgument) where there is none.

@@ -21,7 +21,8 @@ std::string allowed_prompt(const Guardrails& guardrails, std::string prompt) {
 
 void decode_window(const Autoencoder& autoencoder, const at::Tensor& window_latents, const FrameSink& sink,
                    const WorkOptions& work) {
-  const at::Tensor latents = window_latents.is_floating_point() ? window_latents : autoencoder.codes_of(window_latents);
+  const at::Tensor given = window_latents.to(autoencoder.device());
+  const at::Tensor latents = given.is_floating_point() ? given : autoencoder.codes_of(given);
   const CodecSpec& spec = autoencoder.spec();
   const int64_t window = spec.window_frames > 0 ? spec.latent_frames(spec.window_frames) : 0;
   ProgressMeter meter(work, "decode", latents.size(2));
@@ -49,7 +50,7 @@ void FrameStream::write(const at::Tensor& frames) {
   skip_ -= dropped;
   const int64_t count = std::min(frames.size(2) - dropped, total_ - sent_);
   if (count <= 0) return;
-  at::Tensor leaving = frames.narrow(2, dropped, count);
+  at::Tensor leaving = frames.narrow(2, dropped, count).cpu();
   if (guardrails_.frames) {
     const std::vector<int64_t> shape = leaving.sizes().vec();
     const Verdict verdict = guardrails_.frames(leaving, sent_);

@@ -13,12 +13,13 @@ namespace orrery::pipeline {
 std::string allowed_prompt(const Guardrails& guardrails, std::string prompt);
 
 /// Decodes one window of latents float [1,C,t,h,w] in dynamics space, or of indices [1,t,h,w], handing on pixels float
-/// [1,3,T,H,W] as they are ready: memory holds a chunk, not the clip.
+/// [1,3,T,H,W] as they are ready, where the decoder runs: memory holds a chunk, not the clip.
 void decode_window(const Autoencoder& autoencoder, const at::Tensor& latents, const FrameSink& sink,
                    const WorkOptions& work);
 
 /// What lies between the decoder and the caller: drops the frames that two windows share and those behind the end, shows the
-/// rest to the guardrail, and remembers the last frames of a window for the next to go on from.
+/// rest to the guardrail, and remembers the last frames of a window for the next to go on from. Here frames come from the
+/// decoder's device to the processor.
 class FrameStream {
  public:
   /// `overlap` frames are shared by neighbouring windows; `total` frames leave.
@@ -29,7 +30,7 @@ class FrameStream {
   void begin_window() { skip_ = windows_++ > 0 ? overlap_ : 0; }
   /// Decoded frames of this window, as they were decoded.
   void write(const at::Tensor& frames);
-  /// The last `overlap` frames that were decoded; undefined before there are so many.
+  /// The last `overlap` frames that were decoded, where they were; undefined before there are so many.
   const at::Tensor& tail() const { return tail_; }
 
  private:

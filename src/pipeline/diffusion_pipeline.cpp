@@ -12,6 +12,7 @@
 #include "pipeline/parts.h"
 #include "pipeline/prompts.h"
 #include "pipeline/stages.h"
+#include "placement.h"
 
 namespace orrery::pipeline {
 namespace {
@@ -142,18 +143,20 @@ void DiffusionPipeline::check(const GenerateOptions& options) const {
                                        .what = "cannot be used: " + class_name_ + " does not draw tokens"});
 }
 
-Generated DiffusionPipeline::generate_latents(const GenerateOptions& options) const {
-  check(options);
+Generated DiffusionPipeline::generate_latents(const GenerateOptions& given) const {
+  check(given);
+  const GenerateOptions options = placed(given, parts_.load.device);
   const int64_t frames = frames_wanted(parts_, options);
   const at::Tensor seen = frames_to_go_on_from(options, *parts_.recipe);
   Generated out;
   Future(parts_, options, frames, /*windows=*/1, seen).imagine(seen, /*first=*/0, out);
   out.num_frames = frames;
-  return out;
+  return placed(std::move(out), at::kCPU);
 }
 
-Generated DiffusionPipeline::generate(const GenerateOptions& options, const FrameSink& sink) const {
-  check(options);
+Generated DiffusionPipeline::generate(const GenerateOptions& given, const FrameSink& sink) const {
+  check(given);
+  const GenerateOptions options = placed(given, parts_.load.device);
   const Windows windows = plan(parts_, options);
   at::Tensor seen = frames_to_go_on_from(options, *parts_.recipe);
   Future future(parts_, options, windows.frames, windows.count, seen);
@@ -163,7 +166,7 @@ Generated DiffusionPipeline::generate(const GenerateOptions& options, const Fram
   FrameStream stream(sink, options.guardrails, windows.overlap, out.num_frames);
   for (int64_t i = 0; i < windows.count; ++i) {
     future.imagine(seen, i * (windows.frames - windows.overlap), out);
-    if (options.on_latents) options.on_latents(out);
+    if (options.on_latents) options.on_latents(placed(out, at::kCPU));
     const auto start = std::chrono::steady_clock::now();
     stream.begin_window();
     decode_window(
@@ -171,7 +174,7 @@ Generated DiffusionPipeline::generate(const GenerateOptions& options, const Fram
     out.timings.decode += seconds_since(start);
     if (const at::Tensor tail = stream.tail(); tail.defined()) seen = parts_.recipe->handed_on(tail);
   }
-  return out;
+  return placed(std::move(out), at::kCPU);
 }
 
 }  // namespace

@@ -13,6 +13,7 @@
 #include "pipeline/decoding.h"
 #include "pipeline/prompts.h"
 #include "pipeline/stages.h"
+#include "placement.h"
 #include "sampling/noise.h"
 #include "sampling/solver.h"
 #include "vision/clip_image_processor.h"
@@ -31,7 +32,8 @@ std::string text_of(at::IntArrayRef sizes) {
 }
 
 // Noise for known frames: what the caller gives; drawn, unless the caller gives the noise of the sample and none for them.
-std::function<at::Tensor(int64_t)> condition_noise(const GenerateOptions& options, const std::vector<int64_t>& shape) {
+std::function<at::Tensor(int64_t)> condition_noise(const GenerateOptions& options, const std::vector<int64_t>& shape,
+                                                   at::Device device) {
   if (const at::Tensor given = options.condition_noise; given.defined())
     return [given, shape](int64_t n) {
       if (given.dim() == 5 && n < given.size(0) && given.sizes().slice(1).equals(at::IntArrayRef(shape).slice(1)))
@@ -43,8 +45,8 @@ std::function<at::Tensor(int64_t)> condition_noise(const GenerateOptions& option
     };
   if (options.noise.defined()) return {};
   // Streams of their own, far from those that steps draw from.
-  return [seed = options.seed, shape](int64_t n) {
-    return sampling::latent_noise(shape, {.seed = seed, .step = (1u << 31) + static_cast<uint32_t>(n)});
+  return [seed = options.seed, shape, device](int64_t n) {
+    return sampling::latent_noise(shape, {.seed = seed, .step = (1u << 31) + static_cast<uint32_t>(n)}, device);
   };
 }
 
@@ -160,6 +162,7 @@ Future::Future(const Parts& parts, const GenerateOptions& options, int64_t num_f
   check_controls(options, recipe, height, width);
   check_actions(options, recipe, num_frames, windows);
 
+  inputs_.device = parts_.load.device;
   inputs_.original = preset_.compat == Compat::kOriginal;
   if (!recipe.makes_pieces()) make_schedule();
 
@@ -168,7 +171,7 @@ Future::Future(const Parts& parts, const GenerateOptions& options, int64_t num_f
   set_guidance(options, preset_, recipe, inputs_);
   inputs_.fps_modulation = options.fps_modulation;
   inputs_.conditions.fps = options.fps.value_or(defaults.fps);
-  inputs_.condition_noise = condition_noise(options, inputs_.shape);
+  inputs_.condition_noise = condition_noise(options, inputs_.shape, inputs_.device);
   inputs_.conditions.text = options.prompt_embeds;
   inputs_.conditions.text_mask = options.prompt_mask;
   inputs_.negative_text = options.negative_prompt_embeds;
@@ -192,8 +195,9 @@ void Future::embed_prompts() {
   at::Tensor &text = inputs_.conditions.text, &negative = inputs_.negative_text;
   const std::string prompt = text.defined() ? "" : allowed_prompt(options_.guardrails, options_.prompt);
   const std::string negative_prompt = options_.negative_prompt.value_or("");
-  if (!text.defined() && prompt.empty()) text = parts_.recipe->no_prompt();
-  if (!negative.defined() && negative_prompt.empty()) negative = parts_.recipe->no_prompt();
+  const auto no_prompt = [&] { return placed(parts_.recipe->no_prompt(), inputs_.device); };
+  if (!text.defined() && prompt.empty()) text = no_prompt();
+  if (!negative.defined() && negative_prompt.empty()) negative = no_prompt();
   const bool embed = !text.defined(), embed_negative = inputs_.guided && !negative.defined();
   std::vector<std::string> prompts;
   if (embed) prompts.push_back(prompt);
@@ -214,7 +218,8 @@ at::Tensor Future::embed_pictures(const at::Tensor& seen) const {
     pictures.push_back(options_.last_picture.frames.defined() ? options_.last_picture : to_video(options_.last_image, 1));
   std::vector<at::Tensor> pixels;
   for (const Video& picture : pictures) pixels.push_back(vision::clip_pixels(picture, parts_.image_processor));
-  return parts_.recipe->embed_pictures(*load_component(*parts_.image_encoder, parts_.load), at::cat(pixels));
+  return parts_.recipe->embed_pictures(*load_component(*parts_.image_encoder, parts_.load),
+                                       at::cat(pixels).to(inputs_.device));
 }
 
 void Future::encode(const at::Tensor& seen, int64_t first, Generated& out) {
@@ -236,7 +241,8 @@ void Future::encode(const at::Tensor& seen, int64_t first, Generated& out) {
     if (window_ == 0) inputs_.conditions.image = embed_pictures(seen);  // a long future stays with its first picture
   }
   if (options_.actions.defined())
-    inputs_.conditions.actions = parts_.recipe->normalised_actions(options_.actions.narrow(0, first, num_frames_ - 1));
+    inputs_.conditions.actions =
+        parts_.recipe->normalised_actions(options_.actions.narrow(0, first, num_frames_ - 1)).to(inputs_.device);
   inputs_.conditions.controls = options_.controls;
   for (Control& control : inputs_.conditions.controls) {
     control.video = encoded(piece(control.video, first, num_frames_));
@@ -250,7 +256,8 @@ void Future::encode(const at::Tensor& seen, int64_t first, Generated& out) {
 at::Tensor Future::first_sample() const {
   const auto& shape = inputs_.shape;
   if (!options_.noise.defined())
-    return sampling::latent_noise(shape, {.seed = options_.seed, .frame = static_cast<uint32_t>(window_ * shape[2])});
+    return sampling::latent_noise(shape, {.seed = options_.seed, .frame = static_cast<uint32_t>(window_ * shape[2])},
+                                  inputs_.device);
   std::vector<int64_t> expected = shape;
   expected[0] = windows_;
   if (options_.noise.sizes() == at::IntArrayRef(expected)) return options_.noise.narrow(0, window_, 1).to(at::kFloat);
@@ -263,7 +270,7 @@ at::Tensor Future::first_sample() const {
 // Draws for a sampler that adds noise: the caller's, [K,C,t,h,w], or those of the seed.
 at::Tensor Future::draw(int64_t k) const {
   if (!options_.noise.defined())
-    return sampling::latent_noise(inputs_.shape, {.seed = options_.seed, .step = static_cast<uint32_t>(k)});
+    return sampling::latent_noise(inputs_.shape, {.seed = options_.seed, .step = static_cast<uint32_t>(k)}, inputs_.device);
   const at::Tensor& noise = options_.noise;
   if (noise.dim() == 5 && k < noise.size(0) && noise.sizes().slice(1).equals(at::IntArrayRef(inputs_.shape).slice(1)))
     return noise.narrow(0, k, 1).to(at::kFloat);
@@ -327,8 +334,8 @@ void Future::imagine(const at::Tensor& seen, int64_t first, Generated& out) {
                         .steps = steps,
                         .window = window_,
                         .windows = windows_,
-                        .sample = sample,
-                        .predicted = {.video = parts_.recipe->to_codec(clean), .fps = inputs_.conditions.fps}});
+                        .sample = sample.cpu(),
+                        .predicted = {.video = parts_.recipe->to_codec(clean).cpu(), .fps = inputs_.conditions.fps}});
     }
     meter.tell(steps * window_ + i + 1);
   }

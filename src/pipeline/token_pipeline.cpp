@@ -17,6 +17,7 @@
 #include "pipeline/stages.h"
 #include "pipeline/token_parts.h"
 #include "pipeline/token_sharpener.h"
+#include "placement.h"
 
 namespace orrery::pipeline {
 namespace {
@@ -243,9 +244,10 @@ at::Tensor TokenPipeline::frame_by_frame(const at::Tensor& known, int64_t frames
   return at::cat(parts, 1);
 }
 
-Generated TokenPipeline::draw(const GenerateOptions& options, at::Tensor& text) const {
-  check_options(options);
-  check_seen(options);
+Generated TokenPipeline::draw(const GenerateOptions& given, at::Tensor& text) const {
+  check_options(given);
+  check_seen(given);
+  const GenerateOptions options = placed(given, load_.device);
   const CodecSpec& codec = autoencoder_->spec();
   const int64_t known = known_latents(options), frames = wanted_latents(options, known), seen = codec.pixel_frames(known);
   Generated out;
@@ -269,13 +271,13 @@ Generated TokenPipeline::draw(const GenerateOptions& options, at::Tensor& text) 
 
 Generated TokenPipeline::generate_latents(const GenerateOptions& options) const {
   at::Tensor text;
-  return draw(options, text);
+  return placed(draw(options, text), at::kCPU);
 }
 
 Generated TokenPipeline::generate(const GenerateOptions& options, const FrameSink& sink) const {
   at::Tensor text;
   Generated out = draw(options, text);
-  if (options.on_latents) options.on_latents(out);
+  if (options.on_latents) options.on_latents(placed(out, at::kCPU));
   const auto start = std::chrono::steady_clock::now();
   FrameStream stream(sink, options.guardrails, /*overlap=*/0, out.num_frames);
   stream.begin_window();
@@ -291,7 +293,7 @@ Generated TokenPipeline::generate(const GenerateOptions& options, const FrameSin
     decode_window(
         *autoencoder_, out.latents, [&](const at::Tensor& frames) { stream.write(frames); }, options.work);
   out.timings.decode = seconds_since(start);
-  return out;
+  return placed(std::move(out), at::kCPU);
 }
 
 }  // namespace

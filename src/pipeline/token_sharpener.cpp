@@ -24,14 +24,14 @@ at::Tensor mirrored(const at::Tensor& tokens, int64_t first, int64_t count) {
   std::vector<int64_t> places;
   const int64_t last = tokens.size(1) - 1;
   for (int64_t i = first; i < first + count; ++i) places.push_back(i <= last ? i : std::max<int64_t>(0, 2 * last - i));
-  return tokens.index_select(1, at::tensor(places, at::kLong));
+  return tokens.index_select(1, at::tensor(places, at::kLong).to(tokens.device()));
 }
 
 }  // namespace
 
 at::Tensor blended(const std::vector<at::Tensor>& clips, int64_t overlap) {
   at::Tensor whole = clips.front();
-  const at::Tensor rising = at::linspace(0, 1, overlap).view({overlap, 1, 1});
+  const at::Tensor rising = at::linspace(0, 1, overlap, clips.front().options()).view({overlap, 1, 1});
   for (size_t i = 1; i < clips.size(); ++i) {
     const int64_t before = whole.size(2) - overlap;
     const at::Tensor fade = at::lerp(whole.narrow(2, before, overlap), clips[i].narrow(2, 0, overlap), rising);
@@ -58,7 +58,7 @@ TokenSharpener::TokenSharpener(const std::string& path, const LoadOptions& optio
   parts.codec = autoencoder_->spec();
   scheduler_ = parts.scheduler;
   recipe_ = models::pipeline_entry_of(model.class_name, path).build(parts);
-  generic_text_ = Weights::open(model.path / "aux_vars.pt").stored("context").to(at::kFloat);
+  generic_text_ = Weights::open(model.path / "aux_vars.pt").stored("context").to(options.device, at::kFloat);
 }
 
 at::Tensor TokenSharpener::sharpen(const Task& task, const WorkOptions& work) const {
@@ -68,6 +68,7 @@ at::Tensor TokenSharpener::sharpen(const Task& task, const WorkOptions& work) co
   const int64_t latents = codec.latent_frames(numbers.num_frames), step = latents - kOverlap;
   const int64_t windows = std::max<int64_t>(1, (task.tokens.size(1) - kOverlap + step - 1) / step);
   DiffusionInputs inputs;
+  inputs.device = autoencoder_->device();
   inputs.shape = {1, recipe_->latent_channels(), latents, task.height / codec.spatial_stride,
                   task.width / codec.spatial_stride};
   inputs.guidance_scale = numbers.guidance_scale;
@@ -87,7 +88,8 @@ at::Tensor TokenSharpener::sharpen(const Task& task, const WorkOptions& work) co
     else
       run = recipe_->begin(inputs);
     const sampling::NoiseKey key{.seed = task.seed, .frame = static_cast<uint32_t>(window * latents)};
-    at::Tensor sample = task.noise.defined() ? task.noise.narrow(0, window, 1) : sampling::latent_noise(inputs.shape, key);
+    at::Tensor sample =
+        task.noise.defined() ? task.noise.narrow(0, window, 1) : sampling::latent_noise(inputs.shape, key, inputs.device);
     sample = sample * recipe_->noise_scale();
     const auto solver = sampling::make_solver(scheduler_, schedule, key);
     for (int64_t i = 0; i < schedule.steps(); ++i) {

@@ -19,7 +19,7 @@ class TokenSharpener {
   /// it, the continuous tokenizer of its latents. Throws as WorldModelPipeline::from_pretrained does.
   TokenSharpener(const std::string& path, const LoadOptions& options);
 
-  /// What is sharpened.
+  /// What is sharpened; all of it lies where the network runs.
   struct Task {
     at::Tensor tokens;                          ///< int64 [1,t,h,w]
     int64_t frames = 0, height = 0, width = 0;  ///< that they stand for

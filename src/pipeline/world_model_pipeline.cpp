@@ -48,7 +48,7 @@ std::shared_ptr<const Autoencoder> WorldModelPipeline::autoencoder() const {
 }
 
 at::Tensor WorldModelPipeline::embed_prompt(const std::string& prompt, const WorkOptions& work) const {
-  return guarded(class_name(), [&] { return generator_->embed_prompt(prompt, work); });
+  return guarded(class_name(), [&] { return generator_->embed_prompt(prompt, work).cpu(); });
 }
 
 Generated WorldModelPipeline::generate_latents(const GenerateOptions& options) const {

@@ -13,12 +13,12 @@ at::Tensor normal_noise(at::IntArrayRef shape, const NoiseKey& key) {
   return noise;
 }
 
-at::Tensor latent_noise(at::IntArrayRef shape, const NoiseKey& key) {
+at::Tensor latent_noise(at::IntArrayRef shape, const NoiseKey& key, at::Device device) {
   at::Tensor noise = at::empty(shape, at::kFloat);
   for (int64_t frame = 0; frame < shape[2]; ++frame)
     noise.select(2, frame).copy_(normal_noise({shape[0], shape[1], shape[3], shape[4]},
                                               {key.seed, key.frame + static_cast<uint32_t>(frame), key.step}));
-  return noise;
+  return noise.to(device);
 }
 
 }  // namespace orrery::sampling

@@ -19,7 +19,8 @@ struct NoiseKey {
 /// Source: Salmon et al., "Parallel random numbers: as easy as 1, 2, 3", 2011.
 at::Tensor normal_noise(at::IntArrayRef shape, const NoiseKey& key);
 
-/// Noise for latents [B,C,t,h,w], each of the t frames from its own stream, the first of them frame `key.frame`.
-at::Tensor latent_noise(at::IntArrayRef shape, const NoiseKey& key);
+/// Noise for latents [B,C,t,h,w], each of the t frames from its own stream, the first of them frame `key.frame`; brought to
+/// `device`.
+at::Tensor latent_noise(at::IntArrayRef shape, const NoiseKey& key, at::Device device = at::kCPU);
 
 }  // namespace orrery::sampling

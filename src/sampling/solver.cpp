@@ -45,7 +45,7 @@ at::Tensor Solver::step(int64_t index, const at::Tensor& sample, const at::Tenso
   if (here.mode == RowMode::kClean) return clean;
   NoiseKey key = noise_;
   key.step = static_cast<uint32_t>(index) + 1;
-  const at::Tensor noise = here.mode == RowMode::kSameNoise ? first_ : latent_noise(sample.sizes(), key);
+  const at::Tensor noise = here.mode == RowMode::kSameNoise ? first_ : latent_noise(sample.sizes(), key, sample.device());
   return clean * (1 - here.next) + noise * here.next;
 }
 

@@ -12,7 +12,8 @@ at::Tensor embed_masked(const TextTokenizer& tokenizer, const Component& text_en
   const std::vector<int64_t> ids = tokenizer.ids(prompt, length);
   cut = static_cast<int64_t>(tokenizer.ids(prompt).size()) - static_cast<int64_t>(ids.size());
   const at::Tensor input_ids = at::tensor(ids, at::kLong).unsqueeze(0);
-  const at::Tensor state = text_encoder.call("forward", {{"input_ids", input_ids}}, {}).at("last_hidden_state");  // [1,L',D]
+  const at::Tensor state = text_encoder.call("forward", {{"input_ids", input_ids.to(text_encoder.device())}}, {})
+                               .at("last_hidden_state");  // [1,L',D]
   return at::constant_pad_nd(state, {0, 0, 0, length - state.size(1)});
 }
 

@@ -12,8 +12,10 @@
 #include "orrery/error.h"
 #include "orrery/media.h"
 #include "orrery/pipeline.h"
+#include "orrery/preview.h"
 #include "orrery/weights.h"
 #include "support/compare.h"
+#include "support/far_device.h"
 #include "support/paths.h"
 
 namespace orrery {
@@ -98,9 +100,9 @@ GenerateOptions options_of(const fs::path& folder) {
 
 class PipelineCaseTest : public ::testing::TestWithParam<std::string> {};
 
-TEST_P(PipelineCaseTest, EqualsItsReference) {
-  const fs::path folder = cases() / GetParam();
-  const auto pipeline = WorldModelPipeline::from_pretrained(model_of(folder));
+void expect_the_reference(const std::string& name, at::Device device) {
+  const fs::path folder = cases() / name;
+  const auto pipeline = WorldModelPipeline::from_pretrained(model_of(folder), {.device = device});
   const Generated future = pipeline.generate(options_of(folder));
   const TensorMap expected = load_safetensors(folder / "expected.safetensors");
   if (expected.contains("latents")) {  // a long future has several
@@ -108,6 +110,13 @@ TEST_P(PipelineCaseTest, EqualsItsReference) {
     EXPECT_TRUE(testing::is_close(latents, expected.at("latents"), testing::kPipelineParity));
   }
   EXPECT_TRUE(testing::is_close(future.video, expected.at("video"), testing::kPipelineParity));
+}
+
+TEST_P(PipelineCaseTest, EqualsItsReference) {
+  expect_the_reference(GetParam(), at::kCPU);
+}
+TEST_P(PipelineCaseTest, EqualsItsReferenceOnAnotherDevice) {
+  expect_the_reference(GetParam(), testing::far_device());
 }
 
 INSTANTIATE_TEST_SUITE_P(Golden, PipelineCaseTest, ::testing::ValuesIn(case_names()),
@@ -174,6 +183,23 @@ TEST_F(PipelineTest, SameSeedGivesTheSameLatents) {
   EXPECT_TRUE(first.equal(second));
   options_.seed = 4;
   EXPECT_FALSE(first.equal(pipeline_.generate_latents(options_).latents));
+}
+
+TEST_F(PipelineTest, ASeedIsTheSameFutureOnAnotherDevice) {
+  const auto far = WorldModelPipeline::from_pretrained((folder_ / "model").string(), {.device = testing::far_device()});
+  options_.noise = at::Tensor();
+  options_.seed = 3;
+  options_.steps = 2;
+  const Generated here = pipeline_.generate(options_);
+  std::vector<StepReport> steps;
+  options_.on_step = [&](const StepReport& step) { steps.push_back(step); };
+  const Generated there = far.generate(options_);
+  EXPECT_TRUE(testing::is_close(there.latents, here.latents, testing::kSameMath));
+  EXPECT_TRUE(testing::is_close(there.video, here.video, testing::kSameMath));
+  EXPECT_TRUE(testing::is_close(far.decode(there), here.video, testing::kSameMath));  // latents come back to the processor
+  for (const StepReport& step : steps) EXPECT_TRUE(step.sample.is_cpu() && step.predicted.video.is_cpu());
+  EXPECT_TRUE(LatentPreview(*far.autoencoder())(steps.back().predicted)
+                  .frames.equal(LatentPreview(*pipeline_.autoencoder())(steps.back().predicted).frames));
 }
 
 TEST_F(PipelineTest, TheClassDecidesTheRangeOfSigmaWhateverTheFolderSays) {

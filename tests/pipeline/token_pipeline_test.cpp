@@ -14,6 +14,7 @@
 #include "orrery/video.h"
 #include "orrery/weights.h"
 #include "support/compare.h"
+#include "support/far_device.h"
 #include "support/paths.h"
 #include "support/temporary.h"
 
@@ -64,6 +65,18 @@ TEST_F(TokenPipelineTest, GoesOnFromNineFramesAsTheOriginal) {
   EXPECT_EQ(future.video.size(2), 33);
   const at::Tensor last = future.video.slice(2, 32).clamp(-1, 1);
   EXPECT_TRUE(is_close(last, expected_.at("last_frame"), testing::kComponentParity));
+}
+
+TEST_F(TokenPipelineTest, GoesOnOnAnotherDeviceAsTheOriginal) {
+  const LoadOptions far{.device = testing::far_device()};
+  const Generated future = load(kVideo, far).generate({.seen = nine_, .greedy = true});
+  EXPECT_TRUE(future.latents.equal(expected("video")));
+  const at::Tensor last = future.video.slice(2, 32).clamp(-1, 1);
+  EXPECT_TRUE(is_close(last, expected_.at("last_frame"), testing::kComponentParity));
+  const GenerateOptions told{.prompt_embeds = given_.at("prompt_embeds"), .seen = nine_, .greedy = true};
+  EXPECT_TRUE(load(kText, far).generate_latents(told).latents.equal(expected("text")));
+  const GenerateOptions drawn{.seen = one_, .seed = 3};
+  EXPECT_TRUE(load(kVideo, far).generate_latents(drawn).latents.equal(load(kVideo).generate_latents(drawn).latents));
 }
 
 TEST_F(TokenPipelineTest, GoesOnFromAPictureAsTheOriginal) {
@@ -221,6 +234,20 @@ TEST_F(FramePipelineTest, OneLookAtAFrameAsTheOriginal) {
   EXPECT_TRUE(is_close(out.video.clamp(-1, 1), future_.at("frames"), testing::kComponentParity));
   EXPECT_EQ(out.new_tokens, 27);
   EXPECT_EQ(out.fps, 2);
+}
+
+TEST_F(FramePipelineTest, OnAnotherDeviceAsTheOriginal) {
+  const auto far = WorldModelPipeline::from_pretrained(
+      (testing::golden_folder() / "genie_norms" / "model").string(), {.device = testing::far_device()}, 0,
+      {(testing::golden_folder() / "genie_vq_model_encode" / "model").string()});
+  const Generated out = far.generate({.seen = future_.at("video"), .steps = 1, .greedy = true});
+  EXPECT_TRUE(out.latents.equal(future_.at("one_look").to(at::kLong)));
+  EXPECT_TRUE(is_close(out.video.clamp(-1, 1), future_.at("frames"), testing::kComponentParity));
+  GenerateOptions options{.seen = future_.at("video"), .greedy = true};
+  options.noise = future_.at("settling_order");
+  EXPECT_TRUE(far.generate_latents(options).latents.equal(future_.at("two_looks").to(at::kLong)));
+  const GenerateOptions drawn{.seen = future_.at("video"), .seed = 1};
+  EXPECT_TRUE(far.generate_latents(drawn).latents.equal(pipeline_.generate_latents(drawn).latents));
 }
 
 TEST_F(FramePipelineTest, TwoLooksWithTheReferencesChancesAsTheOriginal) {

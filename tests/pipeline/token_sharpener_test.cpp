@@ -10,6 +10,7 @@
 #include "orrery/video.h"
 #include "orrery/weights.h"
 #include "support/compare.h"
+#include "support/far_device.h"
 #include "support/paths.h"
 #include "support/temporary.h"
 
@@ -44,6 +45,14 @@ TEST_F(TokenSharpenerTest, FramesAreThoseOfTheOriginalsLatents) {
   const auto& codec = dynamic_cast<const Autoencoder&>(*vae);
   const at::Tensor expected = codec.decode(codec.normalization().undo(data_.at("latents"))).clamp(-1, 1).slice(2, 0, 33);
   EXPECT_TRUE(is_close(load().sharpen(task()), expected, testing::kPipelineParity));
+}
+
+TEST_F(TokenSharpenerTest, OnAnotherDeviceFramesAreTheSame) {
+  const TokenSharpener far((folder_ / "decoder").string(), {.device = testing::far_device()});
+  TokenSharpener::Task there = task();
+  there.tokens = there.tokens.to(testing::far_device());
+  there.noise = there.noise.to(testing::far_device());
+  EXPECT_TRUE(is_close(far.sharpen(there).cpu(), load().sharpen(task()), testing::kSameMath));
 }
 
 TEST_F(TokenSharpenerTest, ALongClipIsSeveralWindowsAndTheNoiseFollowsTheSeed) {

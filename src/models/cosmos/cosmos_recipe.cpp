@@ -34,9 +34,9 @@ KnownFrames::KnownFrames(const DiffusionInputs& inputs, int64_t stride, double s
   const std::vector<int64_t>& shape = inputs.shape;
   const int64_t known = latent_count(inputs.history_frames, stride);
   any = known > 0;
-  indicator = at::zeros({shape[0], 1, shape[2], 1, 1}, at::kFloat);
+  indicator = at::zeros({shape[0], 1, shape[2], 1, 1}, inputs.options());
   mask = indicator.expand({shape[0], 1, shape[2], shape[3], shape[4]});
-  latents = at::zeros(shape, at::kFloat);
+  latents = at::zeros(shape, inputs.options());
   if (!any) return;
   indicator.narrow(2, 0, std::min(known, shape[2])).fill_(1);
   latents.narrow(2, 0, known).copy_(inputs.history.narrow(2, 0, known) * scale);
@@ -65,7 +65,8 @@ at::Tensor embed_chat(const TextTokenizer& tokenizer, const Component& text_enco
   const std::string chat = chat_text({{"system", kSystemPrompt}, {"user", prompt}});
   const TokenizedText tokens = tokenizer.encode({chat}, kTextTokens);
   cut = tokens.cut;
-  const TensorMap states = text_encoder.call("forward", {{"input_ids", tokens.input_ids}}, {.all_layers = true});
+  const TensorMap states =
+      text_encoder.call("forward", {{"input_ids", tokens.input_ids.to(text_encoder.device())}}, {.all_layers = true});
   std::vector<at::Tensor> layers;
   for (int64_t i = 1; states.contains("hidden_states." + std::to_string(i)); ++i) {
     const at::Tensor& state = states.at("hidden_states." + std::to_string(i));  // [1,L,D]

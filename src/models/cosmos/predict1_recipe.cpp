@@ -40,7 +40,7 @@ class Predict1Run final : public DiffusionRun {
     const at::Tensor known_here = indicator(sigma), scaled = sample * (1 / norm);
     const auto shown = [&] { return original_ ? scaled : at::lerp(scaled, noisy_known(), known_here); };
     const at::Tensor input = shown(), negative_input = guided_->on() ? shown() : input;
-    const at::Tensor times = at::full({sample.size(0), 1}, level.time, at::kFloat);
+    const at::Tensor times = at::full({sample.size(0), 1}, level.time, sample.options());
     const at::Tensor denoised = (*guided_)(input, negative_input, times, [&](const at::Tensor& output) {
       return at::lerp(sample * c_skip + output * c_out, known_.latents, known_here);
     });

@@ -29,7 +29,7 @@ class Predict2Run final : public DiffusionRun {
 
   at::Tensor velocity(const at::Tensor& sample, const NoiseLevel& level) override {
     const double t = level.sigma / (level.sigma + 1);
-    at::Tensor input = sample * (1 - t), times = at::full({sample.size(0), 1}, t, at::kFloat);
+    at::Tensor input = sample * (1 - t), times = at::full({sample.size(0), 1}, t, sample.options());
     if (takes_video_) {
       constexpr double kConditioningTime = kSigmaConditioning / (kSigmaConditioning + 1);
       const at::Tensor& known = known_.indicator;

@@ -105,7 +105,7 @@ class TokenDecoderRun final : public DiffusionRun {
   at::Tensor velocity(const at::Tensor& sample, const NoiseLevel& level) override {
     const double sigma = level.sigma, norm = std::sqrt(sigma * sigma + kSigmaData * kSigmaData);
     const Latents input{.video = sample * (1 / norm)};
-    const at::Tensor times = at::full({sample.size(0), 1}, level.time, at::kFloat);
+    const at::Tensor times = at::full({sample.size(0), 1}, level.time, sample.options());
     const at::Tensor output = guide(denoiser_->forward(input, times, *followed_).video,
                                     denoiser_->forward(input, times, *ignored_).video, scale_, GuidanceForm::kFromPrompt);
     const at::Tensor clean = sample * (kSigmaData * kSigmaData / (norm * norm)) + output * (sigma * kSigmaData / norm);

@@ -29,17 +29,19 @@ struct Networks {
 
 // How much each control counts: its weight, or with masks a weight [B,N,1] for each token. Masked weights add up to one at
 // most.
-std::vector<at::Tensor> control_weights(const std::vector<Control>& controls, at::IntArrayRef shape) {
+std::vector<at::Tensor> control_weights(const DiffusionInputs& inputs) {
+  const std::vector<Control>& controls = inputs.conditions.controls;
+  const std::vector<int64_t>& shape = inputs.shape;
   std::vector<at::Tensor> weights;
   const bool masked = std::any_of(controls.begin(), controls.end(), [](const Control& each) { return each.mask.defined(); });
   for (const Control& control : controls) {
     if (!masked) {
-      weights.push_back(at::scalar_tensor(control.weight, at::kFloat));
+      weights.push_back(at::scalar_tensor(control.weight, inputs.options()));
       continue;
     }
     // A token is 1 x 2 x 2 latents; the first pixel frame stands alone in its latent frame.
     const std::vector<int64_t> first = {1, shape[3] / 2, shape[4] / 2}, rest = {shape[2] - 1, shape[3] / 2, shape[4] / 2};
-    at::Tensor mask = at::full({shape[0], 1, shape[2], first[1], first[2]}, control.weight, at::kFloat);
+    at::Tensor mask = at::full({shape[0], 1, shape[2], first[1], first[2]}, control.weight, inputs.options());
     if (control.mask.defined()) {
       const at::Tensor given = control.mask.to(at::kFloat) * control.weight;
       const auto fitted = [](const at::Tensor& part, at::IntArrayRef size) {
@@ -60,14 +62,15 @@ std::vector<at::Tensor> control_weights(const std::vector<Control>& controls, at
 class Controlled {
  public:
   Controlled(const Networks& networks, const DiffusionInputs& inputs, const at::Tensor& text, const at::Tensor& known_mask)
-      : transformer_(networks.transformer), weights_(control_weights(inputs.conditions.controls, inputs.shape)) {
+      : transformer_(networks.transformer), weights_(control_weights(inputs)) {
     Conditions conditions = inputs.conditions;
     conditions.text = text;
     conditions.known_mask = known_mask;
     const CosmosTransformerConfig& config = transformer_->config();
     // Without a picture beside the prompt the reference shows a black one, whose embedding is taken to be zero.
     if (config.img_context_dim_in > 0)
-      conditions.image = at::zeros({inputs.shape[0], config.img_context_num_tokens, config.img_context_dim_in}, at::kFloat);
+      conditions.image =
+          at::zeros({inputs.shape[0], config.img_context_num_tokens, config.img_context_dim_in}, inputs.options());
     context_ = transformer_->prepare(conditions, inputs.shape);
     for (const Control& control : inputs.conditions.controls) {
       const auto& branch = networks.branches.at(networks.branches.contains("") ? "" : control.kind);
@@ -79,7 +82,7 @@ class Controlled {
     Conditions conditions = inputs.conditions;
     conditions.known_mask = known_mask;
     transformer_->renew(*context_, conditions, inputs.shape);
-    weights_ = control_weights(inputs.conditions.controls, inputs.shape);
+    weights_ = control_weights(inputs);
     for (size_t i = 0; i < branches_.size(); ++i)
       branches_[i].network->renew(branches_[i].context,
                                   control_inputs(inputs.conditions.controls[i], conditions, known_mask));

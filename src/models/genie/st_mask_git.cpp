@@ -213,7 +213,7 @@ at::Tensor STMaskGIT::imagine(const FrameSampling& sampling, Context& context) c
   if (sampling.steps < 1) wrong("steps", "are too few", "at least 1", std::to_string(sampling.steps));
   if (mine.count == 0) wrong("frames", "are missing", "at least one known frame to go on from", "none");
   const int64_t mask = config_.image_vocab_size, frame = mine.count;
-  at::Tensor tokens = at::full({mine.batch, config_.S}, mask, at::kLong);
+  at::Tensor tokens = at::full({mine.batch, config_.S}, mask, at::device(device()).dtype(at::kLong));
   for (int64_t look = 0; look < sampling.steps; ++look) {
     const auto guess = choose(logits(tokens.unsqueeze(1), mine, nullptr).squeeze(1), sampling, frame, look);
     const auto settled = tokens.ne(mask);
@@ -226,7 +226,8 @@ at::Tensor STMaskGIT::imagine(const FrameSampling& sampling, Context& context) c
       const at::Tensor order = sampling.settling_order.defined()
                                    ? sampling.settling_order[look].expand({mine.batch, config_.S})
                                    : normal_noise({mine.batch, config_.S}, sampling.seed, static_cast<uint32_t>(frame),
-                                                  static_cast<uint32_t>(look + 1));
+                                                  static_cast<uint32_t>(look + 1))
+                                         .to(device());
       const auto places =
           order.masked_fill(settled, HUGE_VAL).argsort(int64_t{1}, /*descending=*/false).narrow(1, 0, masked);
       next = next.scatter(1, places, mask);

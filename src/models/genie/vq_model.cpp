@@ -114,7 +114,8 @@ Encoded VQModel::encode_chunk(const at::Tensor& sample, CodecCache& cache, bool 
   cache.position += frames;
   if (frames == 0) {
     const int64_t h = sample.size(3) / side, w = sample.size(4) / side;
-    return {at::empty({batch, spec_.latent_channels, 0, h, w}, sample.options()), at::empty({batch, 0, h, w}, at::kInt)};
+    return {at::empty({batch, spec_.latent_channels, 0, h, w}, sample.options()),
+            at::empty({batch, 0, h, w}, sample.options().dtype(at::kInt))};
   }
   auto x = encoder_.conv_in[0](sample.transpose(1, 2).flatten(0, 1).to(dtype_));  // [B·T,C,H,W]
   for (const Stage& stage : encoder_.stages) {

@@ -21,7 +21,7 @@ at::Tensor CausalWanStream::next(const WanContext& context, const ActionWindows&
                                  const Draws& noise, CausalWanMemory& memory) const {
   const auto look = [&](const at::Tensor& x, float time, bool keep) {
     const at::Tensor input = beside.defined() ? at::cat({x, beside}, 1) : x;
-    return model_->forward(input, at::full({1, x.size(2)}, time, at::kFloat), context, actions, memory, keep);
+    return model_->forward(input, at::full({1, x.size(2)}, time, x.options()), context, actions, memory, keep);
   };
   at::Tensor x = noise(0);
   for (size_t i = 0; i < sigmas_.size(); ++i) {

@@ -43,7 +43,8 @@ class Expert {
 
 // Which pixel frames of each latent frame were seen, one channel for each of a group's `stride` frames: [B,stride,t,h,w].
 at::Tensor seen_frames_mask(const DiffusionInputs& inputs, int64_t stride) {
-  at::Tensor mask = at::zeros({inputs.shape[0], stride, inputs.shape[2], inputs.shape[3], inputs.shape[4]}, at::kFloat);
+  at::Tensor mask =
+      at::zeros({inputs.shape[0], stride, inputs.shape[2], inputs.shape[3], inputs.shape[4]}, inputs.options());
   mask.select(2, 0).fill_(1);  // the first frame stands alone and counts for its whole group
   if (inputs.last_frame_known) mask.select(2, -1).select(1, -1).fill_(1);
   return mask;
@@ -69,7 +70,8 @@ class WanRun final : public DiffusionRun {
 
   at::Tensor velocity(const at::Tensor& sample, const NoiseLevel& level) override {
     Expert& expert = !low_ || level.time >= boundary_ ? high_ : *low_;
-    if (!known_.defined()) return expert.velocity(sample, at::full({sample.size(0), 1}, level.time, at::kFloat), inputs_);
+    if (!known_.defined())
+      return expert.velocity(sample, at::full({sample.size(0), 1}, level.time, sample.options()), inputs_);
     return expert.velocity(finish(sample), unknown_.flatten(1) * level.time, inputs_);
   }
 
@@ -85,7 +87,7 @@ class WanRun final : public DiffusionRun {
     if (inputs.history.defined() && expand_timesteps) {
       // TI2V: the seen frame is put into the sample itself, at noise time 0.
       known_ = inputs.history.narrow(2, 0, 1);
-      unknown_ = at::ones({inputs.shape[0], 1, inputs.shape[2], 1, 1}, at::kFloat);
+      unknown_ = at::ones({inputs.shape[0], 1, inputs.shape[2], 1, 1}, inputs.options());
       unknown_.select(2, 0).fill_(0);
     } else if (inputs.history.defined()) {
       inputs.conditions.known = inputs.history;
