@@ -44,7 +44,7 @@ void ByteWriter::tensor(const at::Tensor& tensor) {
   number(dtype);
   number(static_cast<uint8_t>(tensor.dim()));
   for (const int64_t size : tensor.sizes()) number(size);
-  const at::Tensor whole = tensor.contiguous();
+  const at::Tensor whole = tensor.cpu().contiguous();
   bytes_.append(static_cast<const char*>(whole.const_data_ptr()), whole.nbytes());
 }
 

@@ -10,6 +10,7 @@
 #include "model_identity.h"
 #include "models/registry.h"
 #include "orrery/error.h"
+#include "placement.h"
 #include "state_format.h"
 
 namespace orrery {
@@ -43,6 +44,7 @@ std::unique_ptr<World> World::from_pretrained(const std::string& path, const Loa
                                             .got = "a " + model.kind});
     std::unique_ptr<World> world = models::world_entry_of(model.class_name, path).build(model, options);
     world->identity_ = std::make_shared<ModelIdentity>(model.path);
+    world->device_ = options.device;
     return world;
   });
 }
@@ -56,7 +58,7 @@ State World::begin(const Video& observed, uint64_t seed, const WorldPrompt& prom
     if (observed.num_frames() < 1 && !prompt.conditions.known.defined())
       throw Error(ErrorKind::kArgument,
                   {.place = "observation", .what = "has no frame", .expected = "at least one picture"});
-    State state = observe(observed, seed, prompt);
+    State state = observe(observed, seed, {prompt.text, placed(prompt.conditions, device_)});
     state.model_ = identity_;
     return state;
   });
@@ -79,7 +81,7 @@ at::Tensor World::step(State& state, const std::vector<double>& action, const at
       throw Error(ErrorKind::kArgument, {.place = "noise", .what = "is not finite (NaN or infinity)"});
     State::Moment before = state.now();
     try {
-      const at::Tensor frames = imagine(state, action, noise);
+      const at::Tensor frames = imagine(state, action, placed(noise, device_)).cpu();
       state.remember(std::move(before));
       return frames;
     } catch (const c10::Error&) {  // all else was checked, so it is the noise that does not fit the network
@@ -110,6 +112,7 @@ std::vector<at::Tensor> World::step(std::span<State> states, std::span<const std
     for (const State& state : states) before.push_back(state.now());
     try {
       std::vector<at::Tensor> frames = imagine_all(states, actions);
+      for (at::Tensor& each : frames) each = each.cpu();
       for (size_t i = 0; i < states.size(); ++i) states[i].remember(std::move(before[i]));
       return frames;
     } catch (...) {
@@ -129,14 +132,18 @@ State World::restore(std::string_view bytes) const {
   return guarded("restore", [&] {
     ByteReader in(bytes, kStateKind, kStateVersion, "state");
     if (const auto got = in.number<uint64_t>(); got != hash()) foreign(hash(), got);
+    const auto read = [&] {
+      const at::Tensor tensor = in.tensor();
+      return tensor.defined() && tensor.is_floating_point() ? tensor.to(device_) : tensor;
+    };
     State state;
     state.frame = in.number<int64_t>();
     state.seed = in.number<uint64_t>();
-    for (uint32_t i = in.count(1); i > 0; --i) state.caches.push_back(in.tensor());
-    state.last = in.tensor();
+    for (uint32_t i = in.count(1); i > 0; --i) state.caches.push_back(read());
+    state.last = read();
     for (uint32_t i = in.count(9); i > 0; --i) {
       const std::string name(in.text());
-      state.context[name] = in.tensor();
+      state.context[name] = read();
     }
     in.end();
     verify(state);
@@ -162,7 +169,7 @@ std::vector<at::Tensor> World::replay(const Recording& recording) const {
 }
 
 uint64_t hash_of_frames(const at::Tensor& frames) {
-  const at::Tensor whole = frames.contiguous();
+  const at::Tensor whole = frames.cpu().contiguous();
   ContentHash hash;
   for (const int64_t size : whole.sizes()) hash.add(&size, sizeof size);
   hash.add(whole.const_data_ptr(), whole.nbytes());

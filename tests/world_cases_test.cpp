@@ -10,6 +10,7 @@
 #include "orrery/weights.h"
 #include "orrery/world.h"
 #include "support/compare.h"
+#include "support/far_device.h"
 #include "support/paths.h"
 
 namespace orrery {
@@ -37,23 +38,34 @@ class WorldCaseTest : public ::testing::TestWithParam<std::string> {
   }
   int64_t steps() const { return given_.at("actions").size(0); }
   at::Tensor noise(int64_t i) const { return given_.at("noise")[i]; }
-  State begin() const {
+  State begin() const { return begin(*world_); }
+  State begin(const World& world) const {
     WorldPrompt prompt;
     if (const auto embeds = given_.find("image_embeds"); embeds != given_.end()) prompt.conditions.image = embeds->second;
     if (const auto embeds = given_.find("prompt_embeds"); embeds != given_.end()) prompt.conditions.text = embeds->second;
-    return world_->begin({given_.at("image"), 0}, 5, prompt);
+    return world.begin({given_.at("image"), 0}, 5, prompt);
+  }
+  void expect_the_reference(const World& world) const {
+    State state = begin(world);
+    std::vector<at::Tensor> frames;
+    for (int64_t i = 0; i < steps(); ++i) frames.push_back(world.step(state, action(i), noise(i)));
+    const at::Tensor video = at::cat(frames, 0).transpose(0, 1).unsqueeze(0);  // [1,3,T,H,W]
+    EXPECT_TRUE(testing::is_close(video.contiguous(), given_.at("video"), testing::kPipelineParity));
+  }
+  std::unique_ptr<World> load(at::Device device) const {
+    return World::from_pretrained((folder() / GetParam() / "model").string(), {.device = device});
   }
 
   TensorMap given_ = load_safetensors(folder() / GetParam() / "rollout.safetensors");
-  std::unique_ptr<World> world_ = World::from_pretrained((folder() / GetParam() / "model").string());
+  std::unique_ptr<World> world_ = load(at::kCPU);
 };
 
 TEST_P(WorldCaseTest, ARolloutEqualsItsReference) {
-  State state = begin();
-  std::vector<at::Tensor> frames;
-  for (int64_t i = 0; i < steps(); ++i) frames.push_back(world_->step(state, action(i), noise(i)));
-  const at::Tensor video = at::cat(frames, 0).transpose(0, 1).unsqueeze(0);  // [1,3,T,H,W]
-  EXPECT_TRUE(testing::is_close(video.contiguous(), given_.at("video"), testing::kPipelineParity));
+  expect_the_reference(*world_);
+}
+
+TEST_P(WorldCaseTest, ARolloutEqualsItsReferenceOnAnotherDevice) {
+  expect_the_reference(*load(testing::far_device()));
 }
 
 TEST_P(WorldCaseTest, AForkGoesOnAlikeAndLeavesTheOtherAlone) {
@@ -70,6 +82,34 @@ TEST_P(WorldCaseTest, ASavedStateGoesOnAlike) {
   world_->step(state, action(0));
   State other = world_->restore(state.save());
   EXPECT_TRUE(world_->step(state, action(1)).equal(world_->step(other, action(1))));
+}
+
+// A state's bytes say nothing of the device that it lived on.
+TEST_P(WorldCaseTest, ASavedStateGoesOnOnAnotherDevice) {
+  const auto far = load(testing::far_device());
+  for (const auto& [from, to] : {std::pair(world_.get(), far.get()), {far.get(), world_.get()}, {far.get(), far.get()}}) {
+    State state = begin(*from);
+    from->step(state, action(0), noise(0));
+    State other = to->restore(state.save());
+    EXPECT_EQ(other.save(), state.save());
+    const at::Tensor here = from->step(state, action(1)), there = to->step(other, action(1));
+    EXPECT_TRUE(testing::is_close(there, here, testing::kSameMath));
+  }
+}
+
+TEST_P(WorldCaseTest, AForkAndARewindOnAnotherDevice) {
+  const auto far = load(testing::far_device());
+  State state = begin(*far);
+  far->step(state, action(0));
+  State other = state.fork();
+  const at::Tensor first = far->step(state, action(1));
+  EXPECT_TRUE(far->step(other, action(1)).equal(first));
+  const std::string saved = state.save();
+  far->step(state, action(0));
+  state.rewind(1);
+  EXPECT_EQ(state.save(), saved);
+  state.rewind(1);
+  EXPECT_TRUE(far->step(state, action(1)).equal(first));
 }
 
 TEST_P(WorldCaseTest, ALongLifeTakesNoMoreMemory) {

@@ -38,8 +38,8 @@ class ORRERY_API State {
   int64_t history_limit = 64;
 
   /// Everything but the past, as bytes: a version, the model's hash, sizes and a checksum come with it. Little-endian, so
-  /// the same on every machine. World::restore() reads them. Throws Error(kArgument) for a state that was never begun, or is
-  /// closed.
+  /// the same on every machine and device. World::restore() reads them. Throws Error(kArgument) for a state that was never
+  /// begun, or is closed.
   std::string save() const;
 
   /// Lets everything go. A later step is an Error(kArgument).

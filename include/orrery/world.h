@@ -77,7 +77,10 @@ class ORRERY_API World {
   std::vector<double> encode_action(const std::string& name) const { return action_space().encode(name); }
 
  protected:
-  World();  ///< from_pretrained() gives it its identity
+  World();  ///< from_pretrained() gives it its identity and its device
+  /// Where it was loaded to run. Prompts and noise come from there; so do a restored state's floating-point tensors, as this
+  /// world made them. Counters, bytes and `observed` lie with the processor.
+  at::Device device() const { return device_; }
   /// A new state; `observed` has at least one frame.
   virtual State observe(const Video& observed, uint64_t seed, const WorldPrompt& prompt) const = 0;
   /// Throws Error(kArgument) unless a restored state's tensors are such as this model makes: bytes come from strangers.
@@ -90,6 +93,7 @@ class ORRERY_API World {
  private:
   void check(const State& state) const;
   std::shared_ptr<const ModelIdentity> identity_;
+  at::Device device_ = at::kCPU;
 };
 
 }  // namespace orrery

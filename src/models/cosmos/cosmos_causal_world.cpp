@@ -112,7 +112,7 @@ class CosmosCausalWorld final : public World {
       state.context[context_name("value", i)] = keys[i].value;
     }
     const Video newest{observed.frames.narrow(0, observed.num_frames() - 1, 1), observed.fps};
-    const at::Tensor picture = to_input(resize(newest, {.height = height_, .width = width_}));
+    const at::Tensor picture = to_input(resize(newest, {.height = height_, .width = width_})).to(device());
     const at::Tensor latent = vae_->normalization().apply(vae_->encode(picture).latent);
     Going going;
     CosmosContext context = context_of(state);
@@ -128,7 +128,7 @@ class CosmosCausalWorld final : public World {
     Going going = unpack(state);
     const at::Tensor first = first_noise(state, going.frames, noise);
     CosmosContext context = context_of(state);
-    const at::Tensor rows = actions_->normalised(held(action));
+    const at::Tensor rows = actions_->normalised(held(action)).to(device());
     turn_to(context, going, rows, /*known=*/false);
     at::Tensor sample = first, clean;
     for (size_t i = 0; i < steps_; ++i) {
@@ -166,7 +166,9 @@ class CosmosCausalWorld final : public World {
   at::Tensor first_noise(const State& state, int64_t frame, const at::Tensor& given) const {
     const auto wanted = shape();
     if (given.defined()) return given.to(at::kFloat).reshape(wanted);
-    return normal_noise({1, wanted[1], wanted[3], wanted[4]}, state.seed, static_cast<uint32_t>(frame)).unsqueeze(2);
+    return normal_noise({1, wanted[1], wanted[3], wanted[4]}, state.seed, static_cast<uint32_t>(frame))
+        .unsqueeze(2)
+        .to(device());
   }
 
   CosmosContext context_of(const State& state) const {
@@ -193,7 +195,8 @@ class CosmosCausalWorld final : public World {
 
   at::Tensor denoised(const at::Tensor& sample, const Angle& angle, const CosmosContext& context,
                       std::vector<at::Tensor>* own) const {
-    const at::Tensor told = network_->look(sample * angle.skip, at::full({1, 1}, -angle.out, at::kFloat), context, own);
+    const at::Tensor told =
+        network_->look(sample * angle.skip, at::full({1, 1}, -angle.out, sample.options()), context, own);
     return sample * angle.skip + told * angle.out;
   }
 

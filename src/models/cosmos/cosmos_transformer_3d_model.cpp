@@ -162,9 +162,10 @@ std::vector<CosmosCrossKeys> CosmosTransformer3DModel::cross_keys(const at::Tens
 void CosmosTransformer3DModel::at_frame(CosmosContext& context, at::IntArrayRef shape, int64_t frame,
                                         const at::Tensor& actions, bool known) const {
   context.rotary = cosmos_rotary(config_.grid, config_.block.attention_head_dim, patch_embed.grid(shape), /*fps=*/0,
-                                 /*first_frame=*/frame);
-  context.extra_channels =
-      extra_channels(at::full({shape[0], 1, 1, shape[3], shape[4]}, known ? 1 : 0, at::kFloat), {}, shape);
+                                 /*first_frame=*/frame)
+                       .to(device_);
+  context.extra_channels = extra_channels(
+      at::full({shape[0], 1, 1, shape[3], shape[4]}, known ? 1 : 0, at::device(device_).dtype(at::kFloat)), {}, shape);
   context.actions = actions.defined() ? action_embedder.of_frame(actions) : CosmosTimeEmbedding();
 }
 

@@ -117,26 +117,32 @@ class OasisWorld final : public World {
     const Video small = resize(observed, {.height = height(), .width = width()});
     const int64_t usable = std::min<int64_t>(small.num_frames(), dit_->max_frames() - 1);
     for (int64_t i = small.num_frames() - usable; i < small.num_frames(); ++i) {
-      const at::Tensor sample =
-          small.frames[i].permute({2, 0, 1}).to(at::kFloat).div(127.5).sub(1).view({1, 3, 1, height(), width()});
+      const at::Tensor sample = small.frames[i]
+                                    .permute({2, 0, 1})
+                                    .to(at::kFloat)
+                                    .div(127.5)
+                                    .sub(1)
+                                    .view({1, 3, 1, height(), width()})
+                                    .to(device());
       const at::Tensor latent = vae_->normalization().apply(vae_->encode(sample).latent).transpose(1, 2);  // [1,1,C,h,w]
-      append(state, latent, at::zeros({1, 1, actions_.width}, at::kFloat));
+      append(state, latent, at::zeros({1, 1, actions_.width}, latent.options()));
     }
     return state;
   }
 
   at::Tensor imagine(State& state, const std::vector<double>& action, const at::Tensor& noise) const override {
-    const at::Tensor row = at::tensor(action, at::kDouble).to(at::kFloat).view({1, 1, -1});
-    at::Tensor x = (noise.defined() ? noise.to(at::kFloat)
-                                    : normal_noise(state.last.sizes(), state.seed, static_cast<uint32_t>(state.frame)))
-                       .reshape(state.last.sizes())
-                       .clamp(-kNoiseLimit, kNoiseLimit);
+    const at::Tensor row = at::tensor(action, at::kDouble).to(device(), at::kFloat).view({1, 1, -1});
+    at::Tensor x =
+        (noise.defined() ? noise.to(at::kFloat)
+                         : normal_noise(state.last.sizes(), state.seed, static_cast<uint32_t>(state.frame)).to(device()))
+            .reshape(state.last.sizes())
+            .clamp(-kNoiseLimit, kNoiseLimit);
     const TimeKeys past(state.caches.begin() + kKeys, state.caches.end());
     for (size_t i = times_.size() - 1; i > 0; --i) {
       const at::Tensor alpha = alphas_[times_[i]];
       const at::Tensor next = i == 1 ? at::ones_like(alpha) : alphas_[times_[i - 1]];  // the last step ends clean
       const at::Tensor v =
-          dit_->forward(x, at::full({1, 1}, static_cast<double>(times_[i]), at::kFloat), row, past, nullptr);
+          dit_->forward(x, at::full({1, 1}, static_cast<double>(times_[i]), x.options()), row, past, nullptr);
       const at::Tensor clean = alpha.sqrt() * x - (1 - alpha).sqrt() * v;
       const at::Tensor dirt = (alpha.reciprocal().sqrt() * x - clean) / (alpha.reciprocal() - 1).sqrt();
       x = next.sqrt() * clean + (1 - next).sqrt() * dirt;
@@ -194,7 +200,8 @@ class OasisWorld final : public World {
       past.clear();
     }
     const at::Tensor fresh = past.empty() ? latents : x;
-    dit_->forward(fresh, at::full({1, fresh.size(1)}, context_time_, at::kFloat), past.empty() ? actions : row, past, &keys);
+    dit_->forward(fresh, at::full({1, fresh.size(1)}, context_time_, fresh.options()), past.empty() ? actions : row, past,
+                  &keys);
     state.caches = {latents, actions};
     state.caches.insert(state.caches.end(), keys.begin(), keys.end());
     state.last = x;

@@ -15,7 +15,7 @@ constexpr int64_t kHeight = 160, kWidth = 240;
 // The scene that the numbers describe: x from −1 to 1 across, y from 0 (the pad) up; a lander of a body and two legs, which
 // light up when they touch. float [1,3,H,W] in [-1,1].
 at::Tensor drawn(const at::Tensor& observation) {
-  const auto o = observation.flatten().to(at::kFloat).contiguous();
+  const auto o = observation.flatten().to(at::kCPU, at::kFloat).contiguous();
   const float* value = o.data_ptr<float>();
   const double x0 = value[0], y0 = value[1], angle = value[4];
   at::Tensor picture = at::empty({1, 3, kHeight, kWidth}, at::kFloat);
@@ -86,7 +86,7 @@ class RssmWorld final : public World {
                   {.place = "conditions.actions", .what = "do not lie between the states", .expected = "[1,T-1,1]"});
     const at::Tensor values = seen.to(at::kFloat);
     auto belief =
-        network_->advance(network_->nothing(1), at::zeros({1, network_->actions()}, at::kFloat), values.select(1, 0));
+        network_->advance(network_->nothing(1), at::zeros({1, network_->actions()}, values.options()), values.select(1, 0));
     for (int64_t t = 1; t < values.size(1); ++t)
       belief = network_->advance(belief, one_hot(between[0][t - 1].item<double>()), values.select(1, t));
     State state;
@@ -118,7 +118,7 @@ class RssmWorld final : public World {
     space.check({index});
     at::Tensor row = at::zeros({1, network_->actions()}, at::kFloat);
     row[0][static_cast<int64_t>(index)].fill_(1);
-    return row;
+    return row.to(device());
   }
 
   // `last` is the observation that the belief stands for.

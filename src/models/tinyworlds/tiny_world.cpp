@@ -50,7 +50,8 @@ class TinyWorld final : public World {
         !given.controls.empty())
       throw Error(ErrorKind::kArgument,
                   {.place = "prompt", .what = "cannot be used by this world", .expected = "a picture alone"});
-    const at::Tensor frames = to_input(resize(observed, {.height = height(), .width = width()}));  // [1,3,T,H,W]
+    const at::Tensor frames =
+        to_input(resize(observed, {.height = height(), .width = width()})).to(device());  // [1,3,T,H,W]
     const int64_t missing = window_ - frames.size(2);
     State state;
     state.seed = seed;
@@ -66,7 +67,7 @@ class TinyWorld final : public World {
                   {.place = "noise", .what = "cannot be used: this world draws tokens", .hint = "set a seed"});
     at::Tensor taken = at::cat({state.caches[0], at::full({1}, static_cast<int64_t>(action[0]), at::kLong)});
     if (taken.size(0) > window_) taken = taken.slice(0, taken.size(0) - window_);
-    at::Tensor signs = actions_->of(taken).unsqueeze(0);  // [1,n,A]
+    at::Tensor signs = actions_->of(taken.to(device())).unsqueeze(0);  // [1,n,A]
     // What happened between the frames that were observed is read off them.
     if (const int64_t before = window_ - taken.size(0); before > 0)
       signs = at::cat({actions_->encode(state.last.narrow(2, 0, before + 1)), signs}, 1);

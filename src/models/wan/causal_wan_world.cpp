@@ -99,7 +99,7 @@ class CausalWanWorld final : public World {
   }
 
   at::Tensor imagine(State& state, const std::vector<double>& action, const at::Tensor& noise) const override {
-    const at::Tensor row = at::tensor(action, at::kDouble).to(at::kFloat);
+    const at::Tensor row = at::tensor(action, at::kDouble).to(device(), at::kFloat);
     const at::Tensor& picture = state.context.at(kPicture);
     Going going = unpack(state);
     const auto& model = stream_->model();
@@ -111,7 +111,7 @@ class CausalWanWorld final : public World {
       for (int64_t j = 0; j < frames; ++j)
         each.push_back(normal_noise({1, channels, 1, shape[3], shape[4]}, state.seed, static_cast<uint32_t>(first + j),
                                     static_cast<uint32_t>(draw)));
-      return at::cat(each, 2);
+      return at::cat(each, 2).to(device());
     };
     hold(going, row, frames);
     const at::Tensor latents =
@@ -135,14 +135,15 @@ class CausalWanWorld final : public World {
     const auto left = static_cast<int64_t>(std::nearbyint((w - new_w) / 2)),
                right = static_cast<int64_t>(std::nearbyint((w + new_w) / 2));
     Video cut{observed.frames.slice(1, top, bottom).slice(2, left, right).contiguous(), observed.fps};
-    return to_input(resize(cut, {.height = height_, .width = width_}));
+    return to_input(resize(cut, {.height = height_, .width = width_})).to(device());
   }
 
   // What CLIP says of the picture one block before its end; loaded for this alone, since no step needs it.
   at::Tensor picture_tokens(const at::Tensor& picture) const {
     const auto side = image_encoder_->config.get<int64_t>("image_size", 224);
-    const at::Tensor mean = at::tensor({0.48145466, 0.4578275, 0.40821073}, at::kFloat).view({1, 3, 1, 1});
-    const at::Tensor deviation = at::tensor({0.26862954, 0.26130258, 0.27577711}, at::kFloat).view({1, 3, 1, 1});
+    const at::Tensor mean = at::tensor({0.48145466, 0.4578275, 0.40821073}, at::kFloat).view({1, 3, 1, 1}).to(device());
+    const at::Tensor deviation =
+        at::tensor({0.26862954, 0.26130258, 0.27577711}, at::kFloat).view({1, 3, 1, 1}).to(device());
     const at::Tensor small = at::upsample_bicubic2d(picture.squeeze(2), at::IntArrayRef{side, side}, /*align_corners=*/false);
     const TensorMap told = load_component(*image_encoder_, load_)
                                ->call("forward", {{"pixel_values", (small * 0.5 + 0.5 - mean) / deviation}}, {.all_layers = true});
@@ -157,7 +158,7 @@ class CausalWanWorld final : public World {
     constexpr int64_t kLongest = 32;
     CodecCache cache;
     std::vector<at::Tensor> latents = {vae_->normalization().apply(vae_->encode_chunk(picture, cache, false).latent, 0)};
-    const at::Tensor grey = at::zeros({1, 3, vae_->spec().temporal_stride, height_, width_}, at::kFloat);
+    const at::Tensor grey = at::zeros({1, 3, vae_->spec().temporal_stride, height_, width_}, picture.options());
     while (static_cast<int64_t>(latents.size()) < kLongest) {
       latents.push_back(
           vae_->normalization().apply(vae_->encode_chunk(grey, cache, false).latent, static_cast<int64_t>(latents.size())));
@@ -170,8 +171,9 @@ class CausalWanWorld final : public World {
   // What stands behind the noisy channels: 4 of a mask that is one on the first latent frame, then the picture's latents.
   static at::Tensor beside(const at::Tensor& picture, int64_t first, int64_t frames) {
     constexpr int64_t kMaskChannels = 4;
-    const at::Tensor index = at::arange(first, first + frames, at::kLong).clamp_max(picture.size(2) - 1);
-    at::Tensor mask = at::zeros({1, kMaskChannels, frames, picture.size(3), picture.size(4)}, at::kFloat);
+    const at::Tensor index =
+        at::arange(first, first + frames, picture.options().dtype(at::kLong)).clamp_max(picture.size(2) - 1);
+    at::Tensor mask = at::zeros({1, kMaskChannels, frames, picture.size(3), picture.size(4)}, picture.options());
     if (first == 0) mask.select(2, 0).fill_(1);
     return at::cat({mask, picture.index_select(2, index)}, 1);
   }

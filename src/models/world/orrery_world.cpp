@@ -62,9 +62,10 @@ class OrreryWorld final : public World {
       const double u = 1 - static_cast<double>(i) / static_cast<double>(steps);
       levels_.push_back(shift * u / (1 + (shift - 1) * u));
     }
-    decoder_.emplace(*tokenizer_);
     told_.assign(levels_.begin(), levels_.end() - 1);
     told_.push_back(static_cast<float>(context_level_));
+    if (!options.device.is_cpu()) return;  // a device runs the networks in tensors
+    decoder_.emplace(*tokenizer_);
     noise_ = transformer_->noise_embedding(at::tensor(told_)).contiguous();
   }
 
@@ -80,20 +81,28 @@ class OrreryWorld final : public World {
                   {.place = "prompt", .what = "cannot be used by this world", .expected = "a picture alone"});
     State state;
     state.seed = seed;
-    const std::vector<float> unknown(transformer_->action_features(), 0),
-        condition =
-            transformer_->fast().conditions(noise_.narrow(0, noise_.size(0) - 1, 1), std::span(told_).last(1), unknown);
+    const std::vector<float> unknown(transformer_->action_features(), 0);
+    std::vector<float> condition;
+    if (fast())
+      condition =
+          transformer_->fast().conditions(noise_.narrow(0, noise_.size(0) - 1, 1), std::span(told_).last(1), unknown);
     const int64_t count = observed.num_frames(), repeats = count == 1 ? start_frames_ : 1;
     for (int64_t i = 0; i < count; ++i) {
-      const at::Tensor sample = observation(observed.frames[i], tokenizer_->sample_size());
+      const at::Tensor sample = observation(observed.frames[i], tokenizer_->sample_size()).to(device());
       const at::Tensor latent =
           tokenizer_->normalization().apply(tokenizer_->encode(sample).latent).transpose(1, 2).contiguous();  // [1,1,C,h,w]
-      for (int64_t k = 0; k < repeats; ++k) append(state, latent, condition.data(), pages_of(state));
+      for (int64_t k = 0; k < repeats; ++k) {
+        if (fast())
+          append(state, latent, condition.data(), pages_of(state));
+        else
+          append_tensors(state, latent, row_of(unknown), past_of(state));
+      }
     }
     return state;
   }
 
   at::Tensor imagine(State& state, const std::vector<double>& action, const at::Tensor& noise) const override {
+    if (!fast()) return imagine_in_tensors(state, action, noise);
     const std::vector<float> conditions = transformer_->fast().conditions(noise_, told_, encode(action));
     const std::vector<const float*> pages = pages_of(state);
     const std::vector<int64_t> latent = tokenizer_latent();
@@ -117,6 +126,7 @@ class OrreryWorld final : public World {
 
   // Worlds that do not know of each other: one a thread.
   std::vector<at::Tensor> imagine_all(std::span<State> states, std::span<const std::vector<double>> actions) const override {
+    if (!fast()) return World::imagine_all(states, actions);
     std::vector<at::Tensor> frames(states.size());
     at::parallel_for(0, static_cast<int64_t>(states.size()), 1, [&](int64_t begin, int64_t end) {
       const c10::InferenceMode inference;
@@ -157,13 +167,67 @@ class OrreryWorld final : public World {
   // (state.last [1,2,C,h,w]). `condition` is of the context's level.
   void append(State& state, const at::Tensor& x, const float* condition, const std::vector<const float*>& pages) const {
     at::Tensor page = at::empty(transformer_->page_sizes(), at::kFloat);
-    const at::Tensor previous = state.last.defined() ? state.last : at::zeros_like(x).repeat({1, 2, 1, 1, 1});
+    const at::Tensor previous = previous_of(state, x);
     transformer_->fast().forward(x.const_data_ptr<float>(), previous.const_data_ptr<float>(), condition, state.frame, pages,
                                  page.mutable_data_ptr<float>(), nullptr);
+    keep(state, x, std::move(page));
+  }
+
+  static at::Tensor previous_of(const State& state, const at::Tensor& x) {
+    return state.last.defined() ? state.last : at::zeros_like(x).repeat({1, 2, 1, 1, 1});
+  }
+
+  void keep(State& state, const at::Tensor& x, at::Tensor page) const {
+    const at::Tensor previous = previous_of(state, x);
     state.caches.push_back(std::move(page));
     if (static_cast<int64_t>(state.caches.size()) >= transformer_->window()) state.caches.erase(state.caches.begin());
     state.last = at::cat({x, previous.narrow(1, 0, 1)}, 1);
     ++state.frame;
+  }
+
+  // The same steps in tensors, for a device that has no plain buffers. Their pages are the same numbers in the same order,
+  // so that a saved state goes on here as there.
+  using TimeKeys = OrreryWorldTransformer::TimeKeys;
+
+  bool fast() const { return decoder_.has_value(); }
+
+  at::Tensor row_of(const std::vector<float>& features) const { return at::tensor(features).view({1, 1, -1}).to(device()); }
+
+  OrreryWorldTransformer::Pass pass_of(const State& state, double level, const at::Tensor& features,
+                                       const TimeKeys& past) const {
+    return {at::full({1, 1}, level, features.options()), features, state.frame, &past};
+  }
+
+  // The two frames before one, [1,2,C,h,w], as they stand beside it: [1,1,2C,h,w]
+  static at::Tensor as_channels(const at::Tensor& previous) { return previous.flatten(1, 2).unsqueeze(1); }
+
+  // Of each block the keys and values of all pages, [2,S,heads,T,head_dim]; empty: none.
+  static TimeKeys past_of(const State& state) {
+    return state.caches.empty() ? TimeKeys() : at::cat(at::TensorList(state.caches), 4).unbind(0);
+  }
+
+  at::Tensor imagine_in_tensors(State& state, const std::vector<double>& action, const at::Tensor& noise) const {
+    const std::vector<int64_t> latent = tokenizer_latent();
+    const at::Tensor features = row_of(encode(action));
+    const TimeKeys past = past_of(state);
+    at::Tensor x = noise.defined() ? noise.to(at::kFloat).reshape(latent)
+                                   : normal_noise(latent, state.seed, static_cast<uint32_t>(state.frame)).to(device());
+    for (size_t i = 0; i + 1 < levels_.size(); ++i) {
+      const at::Tensor clean =
+          transformer_->forward(x, as_channels(state.last), pass_of(state, levels_[i], features, past), nullptr);
+      x = clean + (x - clean) * (levels_[i + 1] / levels_[i]);
+    }
+    append_tensors(state, x, features, past);
+    CodecCache none;
+    const at::Tensor decoded =
+        tokenizer_->decode_chunk(tokenizer_->normalization().undo(x.transpose(1, 2)), none, /*last=*/true);
+    return decoded.squeeze(2).clamp(-1, 1);
+  }
+
+  void append_tensors(State& state, const at::Tensor& x, const at::Tensor& features, const TimeKeys& past) const {
+    TimeKeys own;
+    transformer_->forward(x, as_channels(previous_of(state, x)), pass_of(state, context_level_, features, past), &own);
+    keep(state, x, at::stack(own));
   }
 
   void verify(const State& state) const override {
@@ -190,7 +254,7 @@ class OrreryWorld final : public World {
   std::vector<double> levels_;
   std::unique_ptr<const OrreryTokenizer> tokenizer_;
   std::unique_ptr<const OrreryWorldTransformer> transformer_;
-  std::optional<FastDecoder> decoder_;
+  std::optional<FastDecoder> decoder_;  // none on a device
   std::vector<float> told_;  // the noise level of each pass, then the context's
   at::Tensor noise_;         // what the network makes of each noise level, and of the context's: [passes + 1,D]
 };

@@ -72,7 +72,7 @@ OrreryWorldTransformer::OrreryWorldTransformer(const Config& config, const Weigh
                       linear(w, "time_out", width_, width_), linear(w, "mlp_in", width_, mlp),
                       linear(w, "mlp_out", mlp, width_)});
   }
-  if (position.is_meta()) return;  // inspected, not loaded
+  if (!position.is_cpu()) return;  // inspected, or on a device
   fast_ = std::make_unique<FastTransformer>(TransformerSizes{.patch = patch_size_,
                                                              .side = latent_size_,
                                                              .channels = in_channels_,
@@ -120,8 +120,8 @@ at::Tensor OrreryWorldTransformer::forward(const at::Tensor& hidden_states, cons
                                            TimeKeys* keys) const {
   const int64_t batch = hidden_states.size(0), frames = hidden_states.size(1), tokens = position.size(0);
   const int64_t head_dim = width_ / heads_;
-  const layers::Rotary rotary = frame_angles(pass.first_frame, frames, head_dim, rope_base_);
-  const auto mask = pass.past ? std::nullopt : std::optional<at::Tensor>(window_mask(frames, window_));
+  const layers::Rotary rotary = frame_angles(pass.first_frame, frames, head_dim, rope_base_).to(position.device());
+  const auto mask = pass.past ? std::nullopt : std::optional(window_mask(frames, window_).to(position.device()));
   const auto norm = [&](const at::Tensor& x, const at::Tensor& shift, const at::Tensor& scale) {
     return at::addcmul(shift, layers::layer_norm(x, eps_), scale + 1);
   };

@@ -38,7 +38,7 @@ class OrreryWorldTransformer final : public Component {
   at::Tensor condition(const at::Tensor& levels, const at::Tensor& features) const;
   /// The part of condition() that noise levels [N] bring: [N,D]
   at::Tensor noise_embedding(const at::Tensor& levels) const;
-  /// The same network for one frame at a time.
+  /// The same network for one frame at a time, on the processor alone.
   const FastTransformer& fast() const { return *fast_; }
 
   /// What is kept of one frame: [layers,2,S,heads,1,head_dim]

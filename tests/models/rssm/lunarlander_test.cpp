@@ -9,6 +9,7 @@
 #include "orrery/weights.h"
 #include "orrery/world.h"
 #include "support/compare.h"
+#include "support/far_device.h"
 #include "support/paths.h"
 
 namespace orrery {
@@ -28,12 +29,13 @@ class LunarLanderTest : public ::testing::Test {
     const at::Tensor gap = (future.at("observation") - states.narrow(1, kSeen, kImagined)).slice(2, 0, kPhysics);
     return gap.square().mean(at::IntArrayRef{0, 2}).sqrt();
   }
-  State begun(int64_t episode) const {
+  State begun(int64_t episode) const { return begun(*world_, episode); }
+  State begun(const World& world, int64_t episode) const {
     WorldPrompt prompt;
     const at::Tensor seen = episodes_.at("observations").narrow(0, episode, 1).narrow(1, 0, kSeen);
     prompt.conditions.known = seen.transpose(1, 2).unsqueeze(-1).unsqueeze(-1);
     prompt.conditions.actions = episodes_.at("actions").narrow(0, episode, 1).narrow(1, 0, kSeen - 1).unsqueeze(2);
-    return world_->begin({}, 0, prompt);
+    return world.begin({}, 0, prompt);
   }
   double action(int64_t episode, int64_t step) const { return episodes_.at("actions")[episode][step].item<double>(); }
 
@@ -67,6 +69,17 @@ TEST_F(LunarLanderTest, AsAWorldItSaysTheSame) {
                   {"actions", episodes_.at("actions").narrow(0, episode, 1).narrow(1, 0, kSeen - 1 + kImagined)}},
                  {});
   EXPECT_TRUE(testing::is_close(state.last, whole.at("observation").select(1, kImagined - 1), testing::kSameMath));
+}
+
+TEST_F(LunarLanderTest, OnAnotherDeviceItSaysTheSame) {
+  const auto far = World::from_pretrained(folder_, {.device = testing::far_device()});
+  State here = begun(2), there = begun(*far, 2);
+  for (int64_t i = 0; i < kImagined; ++i) {
+    const std::vector<double> taken = {action(2, kSeen - 1 + i)};
+    EXPECT_TRUE(far->step(there, taken).equal(world_->step(here, taken))) << i;
+    EXPECT_TRUE(testing::is_close(there.last.cpu(), here.last, testing::kSameMath)) << i;
+  }
+  EXPECT_TRUE(testing::is_close(world_->restore(there.save()).last, here.last, testing::kSameMath));
 }
 
 TEST_F(LunarLanderTest, DrawsTheLanderWhereItIs) {

@@ -9,6 +9,7 @@
 #include "orrery/error.h"
 #include "orrery/load.h"
 #include "support/compare.h"
+#include "support/far_device.h"
 #include "support/paths.h"
 #include "support/temporary.h"
 
@@ -19,18 +20,32 @@ using ::orrery::testing::golden_folder;
 
 class TinyWorldTest : public ::testing::Test {
  protected:
-  std::unique_ptr<World> world_ = World::from_pretrained((golden_folder() / "tinyworlds").string());
+  void expect_the_original(const World& world) const {
+    State state = world.begin(observed_);
+    const std::vector<double> actions = {2, 0, 3, 1, 3};
+    for (size_t i = 0; i < actions.size(); ++i) {
+      const at::Tensor frame = world.step(state, {actions[i]});
+      EXPECT_TRUE(testing::is_close(frame[0], data_.at("future")[static_cast<int64_t>(i)], testing::kComponentParity)) << i;
+    }
+  }
+
+  std::string folder_ = (golden_folder() / "tinyworlds").string();
+  std::unique_ptr<World> world_ = World::from_pretrained(folder_),
+                         far_ = World::from_pretrained(folder_, {.device = testing::far_device()});
   TensorMap data_ = load_safetensors(golden_folder() / "tinyworlds" / "rollout.safetensors");
   Video observed_{data_.at("observed"), 2};
 };
 
 TEST_F(TinyWorldTest, FollowsLatentActionsAsTheOriginal) {
-  State state = world_->begin(observed_);
-  const std::vector<double> actions = {2, 0, 3, 1, 3};
-  for (size_t i = 0; i < actions.size(); ++i) {
-    const at::Tensor frame = world_->step(state, {actions[i]});
-    EXPECT_TRUE(testing::is_close(frame[0], data_.at("future")[static_cast<int64_t>(i)], testing::kComponentParity)) << i;
-  }
+  expect_the_original(*world_);
+}
+
+TEST_F(TinyWorldTest, FollowsThemOnAnotherDeviceAndGoesOnHere) {
+  expect_the_original(*far_);
+  State there = far_->begin(observed_);
+  far_->step(there, {1});
+  State here = world_->restore(there.save());
+  EXPECT_TRUE(testing::is_close(world_->step(here, {2}), far_->step(there, {2}), testing::kSameMath));
 }
 
 TEST_F(TinyWorldTest, AForkIsAWorldOfItsOwn) {

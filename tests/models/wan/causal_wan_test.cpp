@@ -9,6 +9,7 @@
 #include "orrery/weights.h"
 #include "orrery/world.h"
 #include "support/compare.h"
+#include "support/far_device.h"
 #include "support/paths.h"
 #include "support/temporary.h"
 
@@ -124,6 +125,9 @@ TEST(MatrixGameTest, LooksAtThePictureAsTheOriginalDoes) {
   const at::Tensor frames = looking->step(one, idle);
   EXPECT_TRUE(testing::is_close(frames, blind->step(other, idle), testing::kComponentParity));
   EXPECT_FALSE(testing::is_close(frames, blind->step(stranger, idle), testing::kComponentParity));
+  const auto far = World::from_pretrained(folder.path().string(), {.device = testing::far_device()});
+  State there = far->begin(picture, 3);
+  EXPECT_TRUE(testing::is_close(far->step(there, idle), frames, testing::kComponentParity));
 }
 
 }  // namespace

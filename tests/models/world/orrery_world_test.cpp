@@ -1,12 +1,12 @@
 // The bundled worlds against the golden data that examples/worlds/train/make_golden.py writes.
-#include "orrery/world.h"
-
 #include <ATen/ATen.h>
 #include <gtest/gtest.h>
 
 #include "orrery/error.h"
 #include "orrery/weights.h"
+#include "orrery/world.h"
 #include "support/compare.h"
+#include "support/far_device.h"
 #include "support/paths.h"
 
 namespace orrery {
@@ -33,28 +33,50 @@ class OrreryWorldCaseTest : public ::testing::TestWithParam<GoldenWorld> {
       if (name.starts_with(call + ".")) out[name.substr(call.size() + 1)] = tensor;
     return out;
   }
+
+  void expect_the_components(at::Device device) const {
+    const auto check = [&](const std::string& part, const std::string& function, const std::string& output) {
+      const std::string call = part + "." + function;
+      TensorMap inputs;
+      for (const auto& [name, tensor] : of(call)) inputs[name] = tensor.to(device);
+      const TensorMap told = load_component(folder_, part, {.device = device})->call(function, inputs, {});
+      EXPECT_TRUE(testing::is_close(told.at(output).cpu(), golden_.at(call + "." + output), testing::kComponentParity))
+          << call;
+    };
+    check("vae", "encode", "latent");
+    check("vae", "decode", "sample");
+    check("transformer", "forward", "sample");
+  }
+  void expect_the_rollout(at::Device device) const;
 };
 
 TEST_P(OrreryWorldCaseTest, ComponentsEqualTheirReference) {
-  const auto vae = load_component(folder_, "vae"), transformer = load_component(folder_, "transformer");
-  EXPECT_TRUE(testing::is_close(vae->call("encode", of("vae.encode"), {}).at("latent"), golden_.at("vae.encode.latent"), testing::kComponentParity));
-  EXPECT_TRUE(testing::is_close(vae->call("decode", {{"latent", golden_.at("vae.decode.latent")}}, {}).at("sample"),
-                                golden_.at("vae.decode.sample"), testing::kComponentParity));
-  EXPECT_TRUE(testing::is_close(transformer->call("forward", of("transformer.forward"), {}).at("sample"),
-                                golden_.at("transformer.forward.sample"), testing::kComponentParity));
+  expect_the_components(at::kCPU);
+}
+TEST_P(OrreryWorldCaseTest, ComponentsEqualTheirReferenceOnAnotherDevice) {
+  expect_the_components(testing::far_device());
 }
 
-TEST_P(OrreryWorldCaseTest, ARolloutEqualsItsReference) {
-  const auto world = World::from_pretrained(folder_);
+void OrreryWorldCaseTest::expect_the_rollout(at::Device device) const {
+  const auto world = World::from_pretrained(folder_, {.device = device});
   State state = world->begin({golden_.at("rollout.image").unsqueeze(0), 0});
   const at::Tensor actions = golden_.at("rollout.actions").to(at::kDouble), noise = golden_.at("rollout.noise");
   std::vector<at::Tensor> frames;
   for (int64_t i = 0; i < actions.size(0); ++i) {
     const at::Tensor row = actions[i].contiguous();
     frames.push_back(world->step(state, {row.data_ptr<double>(), row.data_ptr<double>() + row.numel()}, noise[i]));
-    EXPECT_TRUE(testing::is_close(state.last.select(1, 0).flatten(), golden_.at("rollout.latents")[i].flatten(), testing::kPipelineParity)) << "frame " << i;
+    EXPECT_TRUE(testing::is_close(state.last.select(1, 0).flatten().cpu(), golden_.at("rollout.latents")[i].flatten(),
+                                  testing::kPipelineParity))
+        << "frame " << i;
   }
   EXPECT_TRUE(testing::is_close(at::stack(frames, 2), golden_.at("rollout.video"), testing::kPipelineParity));
+}
+
+TEST_P(OrreryWorldCaseTest, ARolloutEqualsItsReference) {
+  expect_the_rollout(at::kCPU);
+}
+TEST_P(OrreryWorldCaseTest, ARolloutEqualsItsReferenceOnAnotherDevice) {
+  expect_the_rollout(testing::far_device());
 }
 
 INSTANTIATE_TEST_SUITE_P(Golden, OrreryWorldCaseTest,
@@ -74,6 +96,21 @@ TEST_F(OrreryWorldTest, AForkReplaysAndLeavesTheOtherAlone) {
   const at::Tensor first = world_->step(state_, {10, 20});
   world_->step(state_, {10, 20});
   EXPECT_TRUE(world_->step(other, {10, 20}).equal(first));
+}
+
+// The processor runs it over plain buffers, a device in tensors: the same numbers, and one's state goes on on the other.
+TEST_F(OrreryWorldTest, AStateGoesOnOnAnotherDeviceAndBack) {
+  const auto far = World::from_pretrained((worlds() / "golden" / "tiny_model").string(), {.device = testing::far_device()});
+  world_->step(state_, {100, 200});
+  State there = far->restore(state_.save());
+  EXPECT_TRUE(testing::is_close(far->step(there, {10, 20}), world_->step(state_, {10, 20}), testing::kComponentParity));
+  State back = world_->restore(there.save());
+  EXPECT_TRUE(testing::is_close(world_->step(back, {300, 1}), far->step(there, {300, 1}), testing::kComponentParity));
+  there.rewind(2);
+  std::vector<State> two = there.fork(2);
+  const auto frames = far->step(two, std::vector<std::vector<double>>{{10, 20}, {300, 1}});
+  EXPECT_TRUE(frames[0].equal(far->step(there, {10, 20})));
+  EXPECT_FALSE(frames[1].equal(frames[0]));
 }
 
 TEST_F(OrreryWorldTest, ActionsMatter) {
