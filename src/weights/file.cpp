@@ -43,6 +43,21 @@ void forget_pages(const std::filesystem::path& place) {
       ::madvise(const_cast<std::byte*>(map->bytes().data()), map->bytes().size(), MADV_DONTNEED);
 }
 
+void forget_pages(Bytes part) {
+  const auto page = static_cast<size_t>(::sysconf(_SC_PAGESIZE));
+  // Whole pages only: the ends belong to the neighbours too.
+  const auto first = (reinterpret_cast<size_t>(part.data()) + page - 1) / page * page;
+  const auto last = (reinterpret_cast<size_t>(part.data()) + part.size()) / page * page;
+  if (last <= first) return;
+  LiveMaps& live = live_maps();
+  const std::lock_guard lock(live.mutex);
+  for (const FileMap* map : live.maps) {
+    const Bytes bytes = map->bytes();
+    if (part.data() >= bytes.data() && part.data() + part.size() <= bytes.data() + bytes.size())
+      ::madvise(reinterpret_cast<void*>(first), last - first, MADV_DONTNEED);
+  }
+}
+
 FileMap::FileMap(std::filesystem::path path, void* data, size_t size) : path_(std::move(path)), data_(data), size_(size) {
   if (!data_) return;
   const std::lock_guard lock(live_maps().mutex);

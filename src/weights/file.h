@@ -35,6 +35,8 @@ class FileMap {
 /// Gives back the memory of every mapped file that is `place` or lies under it: its pages are read anew when they are next
 /// touched. Safe at any time, whoever reads.
 void forget_pages(const std::filesystem::path& place);
+/// The same for a part of one file. Memory that is no mapped file is left alone.
+void forget_pages(Bytes part);
 
 /// Writes a file beside its place and renames it there in commit(): a reader never sees half of it. Without commit() nothing
 /// stays. Every failure is an Error(kDevice) that names the file and the reason (no space left, permission, …).

@@ -43,5 +43,24 @@ TEST(ForgetPagesTest, MemoryIsGivenBackAndTheNumbersStay) {
   EXPECT_LT(resident_kib(path.string()), 100) << "the folder stands for all of its files";
 }
 
+TEST(ForgetPagesTest, APartOfAFileIsGivenBackAlone) {
+  const testing::TemporaryFolder folder;
+  const auto path = folder / "big.safetensors";
+  const at::Tensor numbers = at::arange(1 << 20).to(at::kFloat);
+  save_safetensors(path, {{"numbers", numbers}});
+  const at::Tensor mapped = Weights::open(path).stored("numbers");
+  EXPECT_TRUE(mapped.equal(numbers));
+  const auto bytes_of = [](const at::Tensor& t) {
+    return weights_detail::Bytes{static_cast<const std::byte*>(t.const_data_ptr()), t.nbytes()};
+  };
+  weights_detail::forget_pages(bytes_of(mapped.narrow(0, 1000, 1 << 19)));
+  EXPECT_GT(resident_kib(path.string()), 1900);
+  EXPECT_LT(resident_kib(path.string()), 2300);
+  EXPECT_TRUE(mapped.equal(numbers));
+  weights_detail::forget_pages(bytes_of(numbers));
+  EXPECT_TRUE(mapped.equal(numbers)) << "memory that is no file stays as it is";
+  EXPECT_EQ(numbers[5].item<float>(), 5);
+}
+
 }  // namespace
 }  // namespace orrery
