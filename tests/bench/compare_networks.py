@@ -9,7 +9,7 @@ unless it is there already, and removed afterwards, unless --keep. Both sides ru
 on the machine falls on both; the reference computes in float32, as it must on a CPU without fast bfloat16. Told are wall seconds,
 processor seconds (which waiting for a busy machine does not lengthen; the ratio is theirs), the highest resident size of the
 process, and the relative L2 between the two results (of a text encoder: at the prompt's own tokens).
-The reference needs diffusers, transformers and accelerate.
+The reference needs diffusers, transformers, accelerate and torchvision.
 """
 
 import argparse
