@@ -7,14 +7,14 @@
 #include <regex>
 #include <string_view>
 
-#include "orrery/error.h"
-
 namespace orrery {
 namespace {
 
+constexpr const char* kOutOfMemory = "out of memory";
+
 [[noreturn]] void out_of_memory(const std::string& place, const std::string& amount) {
   throw Error(ErrorKind::kDevice, {.place = place,
-                                   .what = "out of memory",
+                                   .what = kOutOfMemory,
                                    .expected = amount.empty() ? "" : amount + " more",
                                    .hint = "use fewer frames at a time (--chunk), a smaller size or tiles (--tile)"});
 }
@@ -26,13 +26,17 @@ std::string amount_asked_for(const std::string& message) {
   return std::regex_search(message, found, kBytes) ? found[1].str() : "";
 }
 
-bool is_out_of_memory(std::string_view message) {
+bool tells_of_memory(std::string_view message) {
   for (const char* words : {"can't allocate memory", "not enough memory", "out of memory", "Cannot allocate memory"})
     if (message.find(words) != std::string_view::npos) return true;
   return false;
 }
 
 }  // namespace
+
+bool is_out_of_memory(const Error& error) {
+  return error.kind() == ErrorKind::kDevice && error.detail().what == kOutOfMemory;
+}
 
 void rethrow_as_error(const std::string& place) {
   try {
@@ -43,12 +47,12 @@ void rethrow_as_error(const std::string& place) {
     out_of_memory(place, "");
   } catch (const c10::Error& error) {
     const std::string message = error.what_without_backtrace();
-    if (is_out_of_memory(message)) out_of_memory(place, amount_asked_for(message));
+    if (tells_of_memory(message)) out_of_memory(place, amount_asked_for(message));
     throw Error(ErrorKind::kUnsupported,
                 {.place = place, .what = "LibTorch cannot do this (" + message.substr(0, message.find('\n')) + ")"});
   } catch (const std::exception& error) {
     const std::string message = error.what();
-    if (is_out_of_memory(message)) out_of_memory(place, amount_asked_for(message));
+    if (tells_of_memory(message)) out_of_memory(place, amount_asked_for(message));
     throw Error(ErrorKind::kUnsupported, {.place = place, .what = message.substr(0, message.find('\n'))});
   }
 }

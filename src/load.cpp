@@ -257,14 +257,18 @@ std::unique_ptr<Component> load_component(const ComponentDescription& descriptio
                                      : description.config;
     std::unique_ptr<Component> component = entry.build(config, weights);
     component->device_ = options.device;
-    if (const auto unread = config.unread(); other_form && std::find(unread.begin(), unread.end(), kWeightForm) != unread.end())
+    const auto unread = config.unread();
+    const auto ignores = [&](const char* key) { return std::find(unread.begin(), unread.end(), key) != unread.end(); };
+    if (other_form && ignores(kWeightForm))
       throw Error(ErrorKind::kUnsupported,
                   {.place = description.class_name, .what = "keeps its matrices as they are stored", .hint = "leave --weights away"});
+    if (ignores("_stream_from"))
+      throw Error(ErrorKind::kUnsupported,
+                  {.place = description.class_name, .what = "has no blocks to stream", .hint = "leave --max-memory away"});
     if (const auto unused = weights.unused(); !unused.empty())
       log(LogLevel::kWarning, place + ": " + std::to_string(unused.size()) + " tensors are not those of " +
                                   description.class_name + " and were left out: " + list_of(unused));
-    if (const auto unread = config.unread(); !unread.empty())
-      log(LogLevel::kInfo, config.place() + ": keys that orrery does not read: " + list_of(unread));
+    if (!unread.empty()) log(LogLevel::kInfo, config.place() + ": keys that orrery does not read: " + list_of(unread));
     return component;
   });
 }

@@ -296,7 +296,7 @@ void add_generate(CLI::App& app) {
                       "Tiny tokenizer of the same latents for previews; else a linear map");
   command
       ->add_option("--max-memory", options->max_memory,
-                   "Bytes, or with a unit (6GB): larger networks stream their blocks from disk")
+                   "Bytes of the device, or with a unit (6GB): larger networks stream their blocks from disk")
       ->transform(CLI::AsSizeValue(/*kb_is_1000=*/false));
   command->add_flag("--json", options->json, "Print the seconds of each stage as JSON");
   command->add_option("-o,--output", options->output, "MP4, MKV, WebM, GIF, folder, %05d.png pattern, or .safetensors")

@@ -73,9 +73,10 @@ class ORRERY_API WorldModelPipeline {
  public:
   /// A folder with model_index.json, a network of tokens with its video tokenizer in its folder or beside it, or a hub id
   /// `org/name[@revision][:subfolder]`. Throws Error naming a part that is missing, a class that is not known (listing the
-  /// known), or a tensor that is missing or misshapen. `max_memory` in bytes, 0 for any: a diffusion network whose weights
-  /// take more than half of it gives each block's back when the block is done, and reads them from the disk again for the
-  /// next look.
+  /// known), or a tensor that is missing or misshapen. `max_memory` in bytes of the device, 0 for any: where the weights of
+  /// a diffusion pipeline take more than half of it, the largest networks hold one block at a time. On the processor a block
+  /// gives its weights back when it is done and reads them from the disk again for the next look; to a device they go block
+  /// by block from the map of their file. Throws Error(kArgument) where the device cannot hold even that.
   static WorldModelPipeline from_pretrained(const std::string& path, const LoadOptions& options = {}, int64_t max_memory = 0,
                                             const TokenWorldOptions& tokens = {});
   ~WorldModelPipeline();

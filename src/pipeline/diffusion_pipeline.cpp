@@ -2,13 +2,14 @@
 
 #include <algorithm>
 #include <chrono>
+#include <optional>
 #include <vector>
 
 #include "orrery/error.h"
 #include "pipeline/decoding.h"
 #include "pipeline/future.h"
 #include "pipeline/generator.h"
-#include "pipeline/memory.h"
+#include "pipeline/ladder.h"
 #include "pipeline/parts.h"
 #include "pipeline/prompts.h"
 #include "pipeline/stages.h"
@@ -79,20 +80,31 @@ class DiffusionPipeline final : public Generator {
 
  private:
   void check(const GenerateOptions& options) const;
+  void load(const ModelDescription& model, const LoadOptions& options);
+  template <typename Work>
+  void denoise(const Work& work) const;
 
+  Ladder ladder_;
   Parts parts_;
 };
 
 DiffusionPipeline::DiffusionPipeline(const ModelDescription& model, const LoadOptions& options, int64_t max_memory)
-    : Generator(model.class_name) {
+    : Generator(model.class_name), ladder_(model.components, max_memory, options) {
+  try {
+    load(model, options);
+  } catch (...) {
+    rethrow_with_rung(model.path.string(), ladder_.next_rung(/*loading=*/true));
+  }
+}
+
+void DiffusionPipeline::load(const ModelDescription& model, const LoadOptions& options) {
   const models::PipelineEntry& entry = models::pipeline_entry_of(model.class_name, model.path.string());
 
   LoadOptions as_stored = options;  // tokenizers and text encoders: another form in memory is for the network that steps
   as_stored.weights = WeightForm::kStored;
   DiffusionParts loaded;
   loaded.index = model.index;
-  for (const ComponentDescription& described : model.components) {
-    const ComponentDescription component = max_memory > 0 ? within(described, max_memory) : described;
+  for (const ComponentDescription& component : ladder_.parts()) {
     if (component.name == "scheduler") {
       loaded.scheduler = entry.scheduler ? entry.scheduler(component.config) : component.config;
     } else if (component.name == "vae") {
@@ -143,13 +155,23 @@ void DiffusionPipeline::check(const GenerateOptions& options) const {
                                        .what = "cannot be used: " + class_name_ + " does not draw tokens"});
 }
 
+// What a network does to its latents, and to what is known.
+template <typename Work>
+void DiffusionPipeline::denoise(const Work& work) const {
+  try {
+    work();
+  } catch (...) {
+    rethrow_with_rung(class_name_, ladder_.next_rung(/*loading=*/false));
+  }
+}
+
 Generated DiffusionPipeline::generate_latents(const GenerateOptions& given) const {
   check(given);
   const GenerateOptions options = placed(given, parts_.load.device);
   const int64_t frames = frames_wanted(parts_, options);
   const at::Tensor seen = frames_to_go_on_from(options, *parts_.recipe);
   Generated out;
-  Future(parts_, options, frames, /*windows=*/1, seen).imagine(seen, /*first=*/0, out);
+  denoise([&] { Future(parts_, options, frames, /*windows=*/1, seen).imagine(seen, /*first=*/0, out); });
   out.num_frames = frames;
   return placed(std::move(out), at::kCPU);
 }
@@ -159,18 +181,23 @@ Generated DiffusionPipeline::generate(const GenerateOptions& given, const FrameS
   const GenerateOptions options = placed(given, parts_.load.device);
   const Windows windows = plan(parts_, options);
   at::Tensor seen = frames_to_go_on_from(options, *parts_.recipe);
-  Future future(parts_, options, windows.frames, windows.count, seen);
+  std::optional<Future> future;
+  denoise([&] { future.emplace(parts_, options, windows.frames, windows.count, seen); });
   Generated out;
   out.overlap = windows.overlap;
   out.num_frames = frames_wanted(parts_, options);
   FrameStream stream(sink, options.guardrails, windows.overlap, out.num_frames);
   for (int64_t i = 0; i < windows.count; ++i) {
-    future.imagine(seen, i * (windows.frames - windows.overlap), out);
+    denoise([&] { future->imagine(seen, i * (windows.frames - windows.overlap), out); });
     if (options.on_latents) options.on_latents(placed(out, at::kCPU));
     const auto start = std::chrono::steady_clock::now();
     stream.begin_window();
-    decode_window(
-        *autoencoder_, out.normalized.video, [&](const at::Tensor& frames) { stream.write(frames); }, options.work);
+    try {
+      decode_window(
+          *autoencoder_, out.normalized.video, [&](const at::Tensor& frames) { stream.write(frames); }, options.work);
+    } catch (...) {
+      rethrow_with_rung(class_name_ + ": decode", "keep the latents and decode them in tiles (orrery decode --tile)");
+    }
     out.timings.decode += seconds_since(start);
     if (const at::Tensor tail = stream.tail(); tail.defined()) seen = parts_.recipe->handed_on(tail);
   }

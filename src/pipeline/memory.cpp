@@ -1,5 +1,3 @@
-#include "pipeline/memory.h"
-
 #include <map>
 #include <memory>
 #include <string>
@@ -7,7 +5,6 @@
 #include "guarded.h"
 #include "models/registry.h"
 #include "orrery/error.h"
-#include "orrery/log.h"
 #include "orrery/pipeline.h"
 #include "orrery/weights.h"
 #include "orrery/work_bytes.h"
@@ -75,17 +72,4 @@ MemoryNeed predict_memory(const ModelDescription& model, int64_t frames, int64_t
   });
 }
 
-namespace pipeline {
-
-ComponentDescription within(const ComponentDescription& component, int64_t max_memory) {
-  if (component.path.empty() || component.name.starts_with("tokenizer")) return component;
-  const int64_t bytes = stored_bytes(Weights::open(component.path));
-  if (bytes <= max_memory / 2) return component;
-  log(LogLevel::kInfo, component.name + ": its blocks are streamed from the disk");
-  ComponentDescription streamed = component;
-  streamed.config = component.config.with("_stream_from", component.path.string());
-  return streamed;
-}
-
-}  // namespace pipeline
 }  // namespace orrery

@@ -28,7 +28,7 @@ Weights tower_of(const Weights& weights) {
 
 }  // namespace
 
-Qwen2_5_VLTextModel::Qwen2_5_VLTextModel(const Config& whole, const Weights& weights) : stream_(whole) {
+Qwen2_5_VLTextModel::Qwen2_5_VLTextModel(const Config& whole, const Weights& weights) {
   const Config config = text_part(whole);
   const Weights tower = tower_of(weights);
   const auto width = config.get<int64_t>("hidden_size", 8192), inner = config.get<int64_t>("intermediate_size", 29568);
@@ -39,18 +39,20 @@ Qwen2_5_VLTextModel::Qwen2_5_VLTextModel(const Config& whole, const Weights& wei
   rope_theta_ = rope_theta_of(config);
   embed_tokens_ = tower.as_stored().get("embed_tokens.weight", {config.get<int64_t>("vocab_size", 152064), width});
   const auto count = config.get<int64_t>("num_hidden_layers", 80);
-  for (int64_t i = 0; i < count; ++i) {
-    const Weights layer = tower.sub("layers", i), attn = layer.sub("self_attn"), mlp = layer.sub("mlp");
-    layers_.push_back({.input_layernorm = layer.get("input_layernorm.weight", {width}),
-                       .post_attention_layernorm = layer.get("post_attention_layernorm.weight", {width}),
-                       .q_proj = layers::Linear(attn.sub("q_proj"), width, num_heads_ * head_dim_, /*bias=*/true),
-                       .k_proj = layers::Linear(attn.sub("k_proj"), width, num_key_value_heads_ * head_dim_, /*bias=*/true),
-                       .v_proj = layers::Linear(attn.sub("v_proj"), width, num_key_value_heads_ * head_dim_, /*bias=*/true),
-                       .o_proj = layers::Linear(attn.sub("o_proj"), num_heads_ * head_dim_, width, /*bias=*/false),
-                       .gate_proj = layers::Linear(mlp.sub("gate_proj"), width, inner, /*bias=*/false),
-                       .up_proj = layers::Linear(mlp.sub("up_proj"), width, inner, /*bias=*/false),
-                       .down_proj = layers::Linear(mlp.sub("down_proj"), inner, width, /*bias=*/false)});
-  }
+  const auto read = [=, heads = num_heads_, key_heads = num_key_value_heads_, dim = head_dim_](const Weights& from,
+                                                                                               int64_t i) {
+    const Weights layer = from.sub("layers", i), attn = layer.sub("self_attn"), mlp = layer.sub("mlp");
+    return Layer{.input_layernorm = layer.get("input_layernorm.weight", {width}),
+                 .post_attention_layernorm = layer.get("post_attention_layernorm.weight", {width}),
+                 .q_proj = layers::Linear(attn.sub("q_proj"), width, heads * dim, /*bias=*/true),
+                 .k_proj = layers::Linear(attn.sub("k_proj"), width, key_heads * dim, /*bias=*/true),
+                 .v_proj = layers::Linear(attn.sub("v_proj"), width, key_heads * dim, /*bias=*/true),
+                 .o_proj = layers::Linear(attn.sub("o_proj"), heads * dim, width, /*bias=*/false),
+                 .gate_proj = layers::Linear(mlp.sub("gate_proj"), width, inner, /*bias=*/false),
+                 .up_proj = layers::Linear(mlp.sub("up_proj"), width, inner, /*bias=*/false),
+                 .down_proj = layers::Linear(mlp.sub("down_proj"), inner, width, /*bias=*/false)};
+  };
+  layers_ = layers::BlockStream<Layer>(whole, tower, count, read);
   norm_ = tower.get("norm.weight", {width});
   for (const char* unneeded : {"visual", "model.visual", "lm_head"})
     for (const std::string& name : weights.names())
@@ -69,7 +71,7 @@ std::vector<at::Tensor> Qwen2_5_VLTextModel::forward(const at::Tensor& input_ids
 
   std::vector<at::Tensor> states;
   at::Tensor hidden_states = at::embedding(embed_tokens_, input_ids).to(at::kFloat);  // [B,L,D]
-  for (const Layer& layer : layers_) {
+  layers_.for_each([&](const Layer& layer, size_t) {
     states.push_back(hidden_states);
     at::Tensor norm = rms_norm(hidden_states, layer.input_layernorm, eps_);
     const at::Tensor query = rotate(split_heads(layer.q_proj(norm), num_heads_), rotary, layers::RotaryPairs::kHalves);
@@ -79,8 +81,7 @@ std::vector<at::Tensor> Qwen2_5_VLTextModel::forward(const at::Tensor& input_ids
     hidden_states = hidden_states + layer.o_proj(layers::attention(query, key, value, mask));
     norm = rms_norm(hidden_states, layer.post_attention_layernorm, eps_);
     hidden_states = hidden_states + layer.down_proj(at::silu(layer.gate_proj(norm)).mul_(layer.up_proj(norm)));
-    stream_.release();
-  }
+  });
   states.push_back(rms_norm(hidden_states, norm_, eps_));
   return states;
 }

@@ -35,11 +35,10 @@ class Qwen2_5_VLTextModel final : public Component {
     at::Tensor input_layernorm, post_attention_layernorm;
     layers::Linear q_proj, k_proj, v_proj, o_proj, gate_proj, up_proj, down_proj;
   };
-  layers::BlockStream stream_;
   int64_t num_heads_, num_key_value_heads_, head_dim_;
   double eps_, rope_theta_;
   at::Tensor embed_tokens_;  // [V,D], as stored
-  std::vector<Layer> layers_;
+  layers::BlockStream<Layer> layers_;
   at::Tensor norm_;
 };
 

@@ -44,8 +44,7 @@ FeedForwardForm form_of(const Config& config) {
 }  // namespace
 
 T5EncoderModel::T5EncoderModel(const Config& config, const Weights& weights)
-    : stream_(config),
-      num_heads_(config.get<int64_t>("num_heads", 8)),
+    : num_heads_(config.get<int64_t>("num_heads", 8)),
       num_buckets_(config.get<int64_t>("relative_attention_num_buckets", 32)),
       max_distance_(config.get<int64_t>("relative_attention_max_distance", 128)),
       eps_(config.get<double>("layer_norm_epsilon", 1e-6)) {
@@ -66,8 +65,8 @@ T5EncoderModel::T5EncoderModel(const Config& config, const Weights& weights)
   weights.ignore("encoder.embed_tokens.weight");
   const Weights encoder = weights.sub("encoder");
   const auto count = config.get<int64_t>("num_layers", 6);
-  for (int64_t i = 0; i < count; ++i) {
-    const Weights self = encoder.sub("block", i).sub("layer.0"), dense = encoder.sub("block", i).sub("layer.1");
+  const auto read = [=, buckets = num_buckets_, heads = num_heads_](const Weights& from, int64_t i) {
+    const Weights self = from.sub("block", i).sub("layer.0"), dense = from.sub("block", i).sub("layer.1");
     const Weights attn = self.sub("SelfAttention"), ff = dense.sub("DenseReluDense");
     Block block;
     block.attention_norm = self.get("layer_norm.weight", {width});
@@ -76,13 +75,14 @@ T5EncoderModel::T5EncoderModel(const Config& config, const Weights& weights)
     block.v = linear(attn.sub("v"), width, attention);
     block.o = linear(attn.sub("o"), attention, width);
     if (i == 0 || every_layer_has_bias)
-      block.relative_attention_bias = attn.get("relative_attention_bias.weight", {num_buckets_, num_heads_});
+      block.relative_attention_bias = attn.get("relative_attention_bias.weight", {buckets, heads});
     block.feed_forward_norm = dense.get("layer_norm.weight", {width});
     block.wi = linear(ff.sub(form.gated ? "wi_1" : "wi"), width, inner);
     if (form.gated) block.wi_gate = linear(ff.sub("wi_0"), width, inner);
     block.wo = linear(ff.sub("wo"), inner, width);
-    blocks_.push_back(std::move(block));
-  }
+    return block;
+  };
+  blocks_ = layers::BlockStream<Block>(config, encoder, count, read);
   final_layer_norm_ = encoder.get("final_layer_norm.weight", {width});
 }
 
@@ -130,7 +130,8 @@ at::Tensor T5EncoderModel::forward(const at::Tensor& input_ids, const at::Tensor
                                               std::to_string(input_ids.max().item<int64_t>()),
                                        .hint = "is the tokenizer the one that belongs to this encoder?"});
   const int64_t length = input_ids.size(1);
-  const auto [tokens, keys] = reach_of(input_ids, attention_mask);
+  const Reach reach = reach_of(input_ids, attention_mask);
+  const int64_t tokens = reach.tokens, keys = reach.keys;
   at::Tensor hidden_states = at::embedding(shared_, input_ids.narrow(1, 0, tokens)).to(at::kFloat);  // [B,tokens,D]
   at::Tensor masked;                                                                                 // [B,1,1,keys]
   if (attention_mask.defined())
@@ -138,7 +139,7 @@ at::Tensor T5EncoderModel::forward(const at::Tensor& input_ids, const at::Tensor
              std::numeric_limits<float>::lowest();
 
   at::Tensor bias;
-  for (const Block& block : blocks_) {
+  blocks_.for_each([&](const Block& block, size_t) {
     if (block.relative_attention_bias.defined()) {
       bias = position_bias(block.relative_attention_bias, tokens, keys);
       if (masked.defined()) bias = (bias + masked).clamp_min(std::numeric_limits<float>::lowest());
@@ -150,8 +151,7 @@ at::Tensor T5EncoderModel::forward(const at::Tensor& input_ids, const at::Tensor
     hidden_states = hidden_states + block.o(layers::attention(query * unscale, split_heads(block.k(looked_at), num_heads_),
                                                               split_heads(block.v(looked_at), num_heads_), bias));
     hidden_states = hidden_states + feed_forward(block, rms_norm(hidden_states, block.feed_forward_norm, eps_));
-    stream_.release();
-  }
+  });
   hidden_states = rms_norm(hidden_states, final_layer_norm_, eps_);
   if (tokens == length) return hidden_states;
   return at::cat({hidden_states, hidden_states.narrow(1, tokens - 1, 1).expand({-1, length - tokens, -1})}, 1);

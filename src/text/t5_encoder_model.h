@@ -48,12 +48,11 @@ class T5EncoderModel final : public Component {
   at::Tensor feed_forward(const Block& block, const at::Tensor& hidden_states) const;
 
   std::string class_name_;
-  layers::BlockStream stream_;
   int64_t num_heads_, num_buckets_, max_distance_;
   double eps_;
   std::string activation_;
   at::Tensor shared_;  // [V,D], as stored
-  std::vector<Block> blocks_;
+  layers::BlockStream<Block> blocks_;
   at::Tensor final_layer_norm_;
 };
 

@@ -1,6 +1,7 @@
 // What `inspect` predicts and what --max-memory spares, against the memory that a mid-size network with random weights
 // really takes.
 #include <ATen/ATen.h>
+#include <gmock/gmock.h>
 #include <gtest/gtest.h>
 #include <malloc.h>
 
@@ -12,9 +13,12 @@
 #include <string>
 
 #include "orrery/config.h"
+#include "orrery/error.h"
 #include "orrery/load.h"
 #include "orrery/pipeline.h"
 #include "orrery/weights.h"
+#include "support/compare.h"
+#include "support/far_device.h"
 #include "support/paths.h"
 #include "support/temporary.h"
 
@@ -41,7 +45,9 @@ TensorMap weights(int64_t layers, int64_t in_channels) {
   add("norm_out.linear_2", {2 * kWidth, kLora});
   add("proj_out", {4 * kChannels, kWidth});
   for (int64_t i = 0; i < layers; ++i) {
-    const std::string block = "transformer_blocks." + std::to_string(i) + ".";
+    std::ostringstream name;
+    name << "transformer_blocks." << i << ".";
+    const std::string block = name.str();
     for (const char* attention : {"attn1.", "attn2."})
       for (const char* part : {"to_q", "to_k", "to_v", "to_out.0"}) add(block + attention + part, {kWidth, kWidth});
     for (const char* norm : {"attn1.norm_q", "attn1.norm_k", "attn2.norm_q", "attn2.norm_k"}) add(block + norm, {64});
@@ -55,20 +61,8 @@ TensorMap weights(int64_t layers, int64_t in_channels) {
   return tensors;
 }
 
-class MemoryTest : public ::testing::Test {
+class MidSizeTest : public ::testing::Test {
  protected:
-  void SetUp() override {
-#if defined(__SANITIZE_ADDRESS__)
-    GTEST_SKIP() << "the sanitizer's own memory is in the way";
-#endif
-    std::ofstream file("/proc/self/clear_refs");
-    if (!(file << "5" << std::flush)) GTEST_SKIP() << "the peak of this process cannot be reset here";
-    at::manual_seed(3);
-    // Once with small parts, so that what is loaded and kept for good is not counted.
-    const fs::path small = parts(/*video=*/false);
-    generate(WorldModelPipeline::from_pretrained(small.string()), 32, 1,
-             Config::load(small / "transformer/config.json").require<int64_t>("text_embed_dim"));
-  }
   static fs::path parts(bool video) {
     return fs::absolute(testing::golden_folder()) / "pipelines" /
            (video ? "predict2_video2world" : "predict2_text2image_prompt") / "model";
@@ -87,6 +81,27 @@ class MemoryTest : public ::testing::Test {
     testing::write_file(folder_ / "transformer/config.json", config.str());
     save_safetensors(folder_ / "transformer/diffusion_pytorch_model.safetensors", weights(layers, in_channels));
     return folder_.path().string();
+  }
+  int64_t stored() const {
+    return static_cast<int64_t>(fs::file_size(folder_ / "transformer/diffusion_pytorch_model.safetensors"));
+  }
+
+  testing::TemporaryFolder folder_;
+};
+
+class MemoryTest : public MidSizeTest {
+ protected:
+  void SetUp() override {
+#if defined(__SANITIZE_ADDRESS__)
+    GTEST_SKIP() << "the sanitizer's own memory is in the way";
+#endif
+    std::ofstream file("/proc/self/clear_refs");
+    if (!(file << "5" << std::flush)) GTEST_SKIP() << "the peak of this process cannot be reset here";
+    at::manual_seed(3);
+    // Once with small parts, so that what is loaded and kept for good is not counted.
+    const fs::path small = parts(/*video=*/false);
+    generate(WorldModelPipeline::from_pretrained(small.string()), 32, 1,
+             Config::load(small / "transformer/config.json").require<int64_t>("text_embed_dim"));
   }
   static void generate(const WorldModelPipeline& pipeline, int64_t side, int64_t frames, int64_t text) {
     GenerateOptions options;
@@ -119,8 +134,6 @@ class MemoryTest : public ::testing::Test {
     EXPECT_LT(predicted, factor * measured) << frames << " frames of " << side << ", denoising " << need.denoise;
     EXPECT_LT(measured, factor * predicted) << frames << " frames of " << side << ", denoising " << need.denoise;
   }
-
-  testing::TemporaryFolder folder_;
 };
 
 TEST_F(MemoryTest, APredictionForAPictureIsNear) {
@@ -135,10 +148,65 @@ TEST_F(MemoryTest, APredictionForAVideoIsNear) {
 
 TEST_F(MemoryTest, StreamedBlocksDoNotAddUp) {
   const std::string path = model(6);
-  const auto stored =
-      static_cast<int64_t>(fs::file_size(fs::path(path) / "transformer/diffusion_pytorch_model.safetensors"));
-  const int64_t whole = peak_of(path, 64, 1), streamed = peak_of(path, 64, 1, /*max_memory=*/stored);
-  EXPECT_LT(streamed, whole - stored / 2) << "of " << whole << " with " << stored << " bytes on the disk";
+  const int64_t whole = peak_of(path, 64, 1), streamed = peak_of(path, 64, 1, /*max_memory=*/stored());
+  EXPECT_LT(streamed, whole - stored() / 2) << "of " << whole << " with " << stored() << " bytes on the disk";
+}
+
+// The same on a device, whose bytes are counted.
+class LadderTest : public MidSizeTest {
+ protected:
+  void TearDown() override { testing::limit_far_memory(0); }
+  at::Tensor latents(const WorldModelPipeline& pipeline, int64_t side = 64) const {
+    GenerateOptions options;
+    options.prompt_embeds = text_;
+    options.height = options.width = side;
+    options.num_frames = options.steps = 1;
+    options.guidance_scale = 1;
+    return pipeline.generate(options).latents;
+  }
+  WorldModelPipeline load(int64_t max_memory, const LoadOptions& options = {.device = testing::far_device()}) const {
+    return WorldModelPipeline::from_pretrained(path_, options, max_memory);
+  }
+  template <typename Work>
+  std::string error_of(const Work& work) const {
+    try {
+      work();
+    } catch (const Error& error) {
+      return error.what();
+    }
+    return "";
+  }
+
+  std::string path_ = model(6);
+  at::Tensor text_ = at::randn({1, kTextTokens, kText});
+};
+
+TEST_F(LadderTest, ADeviceHoldsOneBlockAtATimeAndSaysTheSame) {
+  testing::take_far_peak();
+  const at::Tensor whole = latents(load(0));
+  const int64_t resident = testing::take_far_peak();
+  const at::Tensor streamed = latents(load(stored()));
+  const int64_t peak = testing::take_far_peak();
+  EXPECT_TRUE(streamed.equal(whole));
+  EXPECT_TRUE(testing::is_close(streamed, latents(load(0, {})), testing::kSameMath));
+  EXPECT_GT(resident, stored());
+  EXPECT_LT(peak, resident - stored() / 2);
+  EXPECT_LE(peak, stored()) << "the bytes that it was given";
+}
+
+TEST_F(LadderTest, WhatADeviceCannotHoldNamesTheRungThatFits) {
+  using ::testing::AllOf;
+  using ::testing::HasSubstr;
+  testing::limit_far_memory(stored());
+  EXPECT_THAT(error_of([&] { latents(load(0)); }),
+              AllOf(HasSubstr("device: "), HasSubstr("out of memory"), HasSubstr("--max-memory")));
+  const WorldModelPipeline streams = load(stored());
+  EXPECT_EQ(error_of([&] { latents(streams); }), "");
+  EXPECT_THAT(error_of([&] { latents(streams, 1024); }), AllOf(HasSubstr("out of memory"), HasSubstr("--window")));
+  EXPECT_EQ(error_of([&] { latents(streams); }), "");  // and it goes on
+  EXPECT_THAT(error_of([&] { load(1000); }), AllOf(HasSubstr("max memory"), HasSubstr("at least"), HasSubstr("one block")));
+  EXPECT_THAT(error_of([&] { load(stored(), {.device = testing::far_device(), .weights = WeightForm::kInt8}); }),
+              HasSubstr("--weights"));
 }
 
 }  // namespace

@@ -100,9 +100,14 @@ GenerateOptions options_of(const fs::path& folder) {
 
 class PipelineCaseTest : public ::testing::TestWithParam<std::string> {};
 
-void expect_the_reference(const std::string& name, at::Device device) {
+// `tight`: there is memory for as many bytes as the weights take in all, so that the largest part streams its blocks.
+void expect_the_reference(const std::string& name, at::Device device, bool tight = false) {
   const fs::path folder = cases() / name;
-  const auto pipeline = WorldModelPipeline::from_pretrained(model_of(folder), {.device = device});
+  int64_t memory = 0;
+  for (const auto& item :
+       fs::recursive_directory_iterator(model_of(folder), fs::directory_options::follow_directory_symlink))
+    if (tight && item.path().extension() == ".safetensors") memory += static_cast<int64_t>(item.file_size());
+  const auto pipeline = WorldModelPipeline::from_pretrained(model_of(folder), {.device = device}, memory);
   const Generated future = pipeline.generate(options_of(folder));
   const TensorMap expected = load_safetensors(folder / "expected.safetensors");
   if (expected.contains("latents")) {  // a long future has several
@@ -117,6 +122,9 @@ TEST_P(PipelineCaseTest, EqualsItsReference) {
 }
 TEST_P(PipelineCaseTest, EqualsItsReferenceOnAnotherDevice) {
   expect_the_reference(GetParam(), testing::far_device());
+}
+TEST_P(PipelineCaseTest, EqualsItsReferenceWithBlocksStreamedToAnotherDevice) {
+  expect_the_reference(GetParam(), testing::far_device(), /*tight=*/true);
 }
 
 INSTANTIATE_TEST_SUITE_P(Golden, PipelineCaseTest, ::testing::ValuesIn(case_names()),

@@ -34,15 +34,22 @@ at::Tensor float_or_undefined(const TensorMap& inputs, const std::string& name) 
 }  // namespace
 
 CosmosControlNetModel::CosmosControlNetModel(const Config& config, const Weights& weights)
-    : in_channels_(config.get<int64_t>("in_channels", 130)),
+    : block_config_(CosmosTransformerConfig(with_positions_default(config)).block),
+      in_channels_(config.get<int64_t>("in_channels", 130)),
       patch_embed(weights.sub("patch_embed"), in_channels_, config.get<int64_t>("model_channels", 2048),
                   config.get<std::vector<int64_t>>("patch_size", {1, 2, 2})),
       patch_embed_base(weights.sub("patch_embed_base"), config.get<int64_t>("latent_channels", 18),
                        config.get<int64_t>("model_channels", 2048),
                        config.get<std::vector<int64_t>>("patch_size", {1, 2, 2})),
-      time_embed(weights.sub("time_embed"), config.get<int64_t>("model_channels", 2048)) {
+      time_embed(weights.sub("time_embed"), config.get<int64_t>("model_channels", 2048)),
+      control_blocks(config, weights, config.get<int64_t>("n_controlnet_blocks", 4),
+                     [sizes = block_config_](const Weights& from, int64_t i) {
+                       const Weights block = from.sub("control_blocks", i);
+                       const int64_t width = sizes.width();
+                       return ControlBlock{CosmosTransformerBlock(block, sizes),
+                                           layers::Linear(block.sub("after_proj"), width, width, /*bias=*/true)};
+                     }) {
   const CosmosTransformerConfig shared(with_positions_default(config));
-  block_config_ = shared.block;
   grid_config_ = shared.grid;
   const int64_t width = block_config_.width();
   if (shared.learnable_pos_embed) learnable_pos_embed.emplace(weights.sub("learnable_pos_embed"), width, grid_config_);
@@ -52,13 +59,7 @@ CosmosControlNetModel::CosmosControlNetModel(const Config& config, const Weights
   if (shared.img_context_dim_in > 0)
     img_context_proj =
         CosmosContextProjection(weights.sub("img_context_proj"), shared.img_context_dim_in, shared.img_context_dim_out);
-  const auto blocks = config.get<int64_t>("n_controlnet_blocks", 4);
-  for (int64_t i = 0; i < blocks; ++i) {
-    const Weights block = weights.sub("control_blocks", i);
-    if (i == 0) before_proj = layers::Linear(block.sub("before_proj"), width, width, /*bias=*/true);
-    control_blocks.push_back({CosmosTransformerBlock(block, block_config_),
-                              layers::Linear(block.sub("after_proj"), width, width, /*bias=*/true)});
-  }
+  before_proj = layers::Linear(weights.sub("control_blocks.0.before_proj"), width, width, /*bias=*/true);
 }
 
 CosmosControlNetModel::Context CosmosControlNetModel::prepare(const Inputs& inputs) const {
@@ -71,7 +72,8 @@ CosmosControlNetModel::Context CosmosControlNetModel::prepare(const Inputs& inpu
   const at::Tensor text = crossattn_proj.defined() ? crossattn_proj(inputs.text) : inputs.text;
   const at::Tensor image =
       inputs.image.defined() && img_context_proj.defined() ? img_context_proj(inputs.image) : inputs.image;
-  for (const ControlBlock& each : control_blocks) context.cross_keys.push_back(each.block.cross_keys(text, image));
+  control_blocks.for_each(
+      [&](const ControlBlock& each, size_t) { context.cross_keys.push_back(each.block.cross_keys(text, image)); });
   renew(context, inputs);
   return context;
 }
@@ -100,12 +102,11 @@ std::vector<at::Tensor> CosmosControlNetModel::forward(const at::Tensor& latents
   at::Tensor hidden_states =
       context.control_tokens + patch_embed_base(at::cat({latents, context.base_channels}, 1));  // [B,N,D]
   std::vector<at::Tensor> residuals;
-  for (size_t i = 0; i < control_blocks.size(); ++i) {
-    const auto& [block, after_proj] = control_blocks[i];
+  control_blocks.for_each([&](const ControlBlock& each, size_t i) {
     hidden_states =
-        block.forward(hidden_states, context.cross_keys[i], time, context.rotary, context.positions, context.text_mask);
-    residuals.push_back(after_proj(hidden_states));
-  }
+        each.block.forward(hidden_states, context.cross_keys[i], time, context.rotary, context.positions, context.text_mask);
+    residuals.push_back(each.after_proj(hidden_states));
+  });
   return residuals;
 }
 

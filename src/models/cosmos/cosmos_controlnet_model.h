@@ -56,7 +56,7 @@ class CosmosControlNetModel final : public Component {
   std::optional<CosmosLearnablePositionalEmbed> learnable_pos_embed;
   CosmosContextProjection crossattn_proj, img_context_proj;
   layers::Linear before_proj;  // of the first block
-  std::vector<ControlBlock> control_blocks;
+  layers::BlockStream<ControlBlock> control_blocks;
 };
 
 std::unique_ptr<Component> build_cosmos_controlnet_model(const Config& config, const Weights& weights);

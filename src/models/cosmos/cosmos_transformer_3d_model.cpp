@@ -106,17 +106,18 @@ at::Tensor CosmosContextProjection::operator()(const at::Tensor& context) const 
 CosmosTransformer3DModel::CosmosTransformer3DModel(const Config& config, const Weights& weights)
     : config_(config),
       device_(weights.device()),
-      stream_(config),
       patch_embed(weights.sub("patch_embed"), config_.in_channels + (config_.concat_padding_mask ? 1 : 0),
                   config_.block.width(), config_.grid.patch_size),
       time_embed(weights.sub("time_embed"), config_.block.width()),
+      transformer_blocks(config, weights, config_.num_layers,
+                         [sizes = config_.block](const Weights& from, int64_t i) {
+                           return CosmosTransformerBlock(from.sub("transformer_blocks", i), sizes);
+                         }),
       norm_out(weights.sub("norm_out"), config_.block, 2),
       proj_out(weights.sub("proj_out"), config_.block.width(), patch_volume(config_) * config_.out_channels,
                /*bias=*/false) {
   if (config_.learnable_pos_embed)
     learnable_pos_embed.emplace(weights.sub("learnable_pos_embed"), config_.block.width(), config_.grid);
-  for (int64_t i = 0; i < config_.num_layers; ++i)
-    transformer_blocks.emplace_back(weights.sub("transformer_blocks", i), config_.block);
   if (config_.use_crossattn_projection)
     crossattn_proj = CosmosContextProjection(weights.sub("crossattn_proj"), config_.crossattn_proj_in_channels,
                                              config_.encoder_hidden_states_channels);
@@ -152,10 +153,8 @@ std::vector<CosmosCrossKeys> CosmosTransformer3DModel::cross_keys(const at::Tens
   const at::Tensor text = crossattn_proj.defined() ? crossattn_proj(given_text) : given_text;
   const at::Tensor image = given_image.defined() && img_context_proj.defined() ? img_context_proj(given_image) : given_image;
   std::vector<CosmosCrossKeys> keys;
-  for (const auto& block : transformer_blocks) {
-    keys.push_back(block.cross_keys(text, image));
-    stream_.release();
-  }
+  transformer_blocks.for_each(
+      [&](const CosmosTransformerBlock& block, size_t) { keys.push_back(block.cross_keys(text, image)); });
   return keys;
 }
 
@@ -239,14 +238,13 @@ at::Tensor CosmosTransformer3DModel::look(const at::Tensor& latents, const at::T
   at::Tensor hidden_states = patch_embed(input);                        // [B,N,D]
   const CosmosTimeEmbedding time = time_embed(times, context.actions);  // [B,K,·]
   if (own) own->resize(transformer_blocks.size());
-  for (size_t i = 0; i < transformer_blocks.size(); ++i) {
-    hidden_states = transformer_blocks[i].forward(
-        hidden_states, context.cross_keys[i], time, context.rotary, context.extra_pos_emb, context.text_mask,
-        context.past.empty() ? at::Tensor() : context.past[i], own ? &(*own)[i] : nullptr);
+  transformer_blocks.for_each([&](const CosmosTransformerBlock& block, size_t i) {
+    hidden_states =
+        block.forward(hidden_states, context.cross_keys[i], time, context.rotary, context.extra_pos_emb, context.text_mask,
+                      context.past.empty() ? at::Tensor() : context.past[i], own ? &(*own)[i] : nullptr);
     if (!context.control_residuals.empty() && i % config_.controlnet_block_every_n == 0)
       hidden_states.add_(context.control_residuals.at(i / config_.controlnet_block_every_n));
-    stream_.release();
-  }
+  });
   hidden_states = proj_out(CosmosAdaLayerNormZero::apply(hidden_states, norm_out.modulation(time)));
 
   // The last dimension is (ph, pw, pt, C): [B,t,h,w,ph,pw,pt,C] → [B,C,t,pt,h,ph,w,pw] → [B,C,T,H,W]

@@ -95,11 +95,10 @@ class CosmosTransformer3DModel final : public Denoiser, public TellsWorkBytes {
 
   CosmosTransformerConfig config_;
   c10::Device device_;
-  layers::BlockStream stream_;
   CosmosPatchEmbed patch_embed;
   std::optional<CosmosLearnablePositionalEmbed> learnable_pos_embed;
   CosmosEmbedding time_embed;
-  std::vector<CosmosTransformerBlock> transformer_blocks;
+  layers::BlockStream<CosmosTransformerBlock> transformer_blocks;
   CosmosAdaLayerNormZero norm_out;
   layers::Linear proj_out;
   CosmosContextProjection crossattn_proj, img_context_proj;

@@ -68,17 +68,17 @@ WanTransformerConfig::WanTransformerConfig(const Config& config)
 
 WanTransformer3DModel::WanTransformer3DModel(const Config& config, const Weights& weights)
     : config_(config),
-      stream_(config),
       patch_embedding_weight(weights.get(
           "patch_embedding.weight",
           {config_.width(), config_.in_channels, config_.patch_size[0], config_.patch_size[1], config_.patch_size[2]})),
       patch_embedding_bias(weights.get("patch_embedding.bias", {config_.width()})),
       condition_embedder(weights.sub("condition_embedder"), config_),
+      blocks(
+          config, weights, config_.num_layers,
+          [sizes = config_](const Weights& from, int64_t i) { return WanTransformerBlock(from.sub("blocks", i), sizes); }),
       proj_out(weights.sub("proj_out"), config_.width(),
                config_.out_channels * config_.patch_size[0] * config_.patch_size[1] * config_.patch_size[2], /*bias=*/true),
-      scale_shift_table(weights.get("scale_shift_table", {1, 2, config_.width()})) {
-  for (int64_t i = 0; i < config_.num_layers; ++i) blocks.emplace_back(weights.sub("blocks", i), config_);
-}
+      scale_shift_table(weights.get("scale_shift_table", {1, 2, config_.width()})) {}
 
 std::unique_ptr<WanContext> WanTransformer3DModel::make_context(const at::Tensor& text, const at::Tensor& image,
                                                                 at::IntArrayRef shape) const {
@@ -110,10 +110,8 @@ std::unique_ptr<WanContext> WanTransformer3DModel::make_context(const at::Tensor
     picture = joined.narrow(1, 0, pictures);
     tokens = joined.narrow(1, pictures, kTextTokens);
   }
-  for (const auto& block : blocks) {
-    context->cross_keys.push_back(block.cross_keys(tokens, picture));
-    stream_.release();
-  }
+  blocks.for_each(
+      [&](const WanTransformerBlock& block, size_t) { context->cross_keys.push_back(block.cross_keys(tokens, picture)); });
   return context;
 }
 
@@ -178,10 +176,9 @@ at::Tensor WanTransformer3DModel::denoise(const at::Tensor& latents, const at::T
   if (memory) memory->own.assign(blocks.size(), {});
   const layers::Rotary rotary =
       memory ? rotary_of(config_.attention_head_dim, grid, memory->first_frame).to(hidden_states.device()) : context.rotary;
-  for (size_t i = 0; i < blocks.size(); ++i) {
-    hidden_states = blocks[i].forward(hidden_states, context.cross_keys[i], timestep_proj, rotary, memory, i);
-    stream_.release();
-  }
+  blocks.for_each([&](const WanTransformerBlock& block, size_t i) {
+    hidden_states = block.forward(hidden_states, context.cross_keys[i], timestep_proj, rotary, memory, i);
+  });
 
   const auto modulation = (scale_shift_table + temb.unsqueeze(2)).unbind(2);  // shift, scale: [B,K,D]
   hidden_states = proj_out(layers::modulate(layers::layer_norm(hidden_states, config_.eps), modulation[0], modulation[1]));

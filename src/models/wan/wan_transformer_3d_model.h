@@ -136,10 +136,9 @@ class WanTransformer3DModel final : public Denoiser, public TellsWorkBytes {
 
  private:
   WanTransformerConfig config_;
-  layers::BlockStream stream_;
   at::Tensor patch_embedding_weight, patch_embedding_bias;  // [D,C,pt,ph,pw], [D]
   WanTimeTextImageEmbedding condition_embedder;
-  std::vector<WanTransformerBlock> blocks;
+  layers::BlockStream<WanTransformerBlock> blocks;
   layers::Linear proj_out;
   at::Tensor scale_shift_table;  // [1,2,D]
 };
