@@ -1,6 +1,7 @@
 #include "orrery/load.h"
 
 #include <ATen/Context.h>
+#include <dlfcn.h>
 
 #include <algorithm>
 #include <optional>
@@ -170,11 +171,24 @@ ModelDescription describe_file(const fs::path& file) {
   return {"file", "", file, {recognised(file)}};
 }
 
+// The core links nothing of CUDA. LibTorch's part of it registers itself when it is loaded, which has to be before LibTorch
+// is first asked for CUDA; so it is loaded when a GPU is first asked for.
+void require_cuda(at::Device device) {
+  static const std::string problem = [] {
+    const bool loaded = dlopen("libtorch_cuda.so", RTLD_NOW | RTLD_GLOBAL) != nullptr;
+    return std::string(loaded ? "" : dlerror());
+  }();
+  if (problem.empty() && at::hasCUDA()) return;
+  throw Error(ErrorKind::kDevice,
+              {.place = "device",
+               .what = "no CUDA device can be used here",
+               .expected = "cpu",
+               .got = device.str(),
+               .hint = problem.empty() ? "LibTorch finds no GPU" : "this LibTorch has no CUDA: " + problem});
+}
+
 void check_arithmetic(const LoadOptions& options) {
-  if (options.device.is_cuda() && !at::hasCUDA())
-    throw Error(
-        ErrorKind::kDevice,
-        {.place = "device", .what = "no CUDA device can be used here", .expected = "cpu", .got = options.device.str()});
+  if (options.device.is_cuda()) require_cuda(options.device);
   if (options.device.is_cpu() && !cpu_computes_fast_in(options.dtype))
     throw Error(
         ErrorKind::kUnsupported,

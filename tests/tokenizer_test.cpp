@@ -3,6 +3,8 @@
 #include <ATen/ATen.h>
 #include <gmock/gmock.h>
 
+#include <filesystem>
+
 #include "orrery/error.h"
 #include "support/compare.h"
 #include "support/counting_codec.h"
@@ -134,6 +136,15 @@ TEST(TokenizerTest, OnAnotherDeviceItCodesTheSame) {
       EXPECT_LE(largest_difference(there.decode(latents, options), here.decode(latents, options)), 1) << name;
     }
   }
+}
+
+TEST(TokenizerTest, AGpuThatIsNotThereIsRefused) {
+  if (std::filesystem::exists("/dev/nvidiactl")) GTEST_SKIP() << "there is one";
+  EXPECT_THAT(
+      [] {
+        Tokenizer::from_pretrained((testing::golden_folder() / "cv8x8x8_encode/model").string(), {.device = at::kCUDA});
+      },
+      ThrowsMessage<Error>(HasSubstr("device: no CUDA device can be used here; expected cpu, got cuda")));
 }
 
 }  // namespace
