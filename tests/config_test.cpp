@@ -4,6 +4,7 @@
 #include <gtest/gtest.h>
 
 #include "orrery/error.h"
+#include "support/errors.h"
 
 namespace orrery {
 namespace {
@@ -11,15 +12,8 @@ namespace {
 using ::testing::ElementsAre;
 using ::testing::HasSubstr;
 
-template <typename Call>
-std::string message_of(Call call) {
-  try {
-    call();
-  } catch (const Error& error) {
-    EXPECT_EQ(error.kind(), ErrorKind::kConfig);
-    return error.what();
-  }
-  return "(nothing thrown)";
+std::string message_of(const std::function<void()>& work) {
+  return testing::error_of(work, ErrorKind::kConfig);
 }
 
 TEST(ConfigTest, ReadsEveryType) {
@@ -52,6 +46,15 @@ TEST(ConfigTest, WrongTypeNamesFileKeyAndValue) {
   EXPECT_THAT(message_of([&] { config.require<bool>("z"); }), HasSubstr("z: is missing; expected true or false"));
   EXPECT_THAT(message_of([&] { config.object("a"); }), HasSubstr("expected an object"));
   EXPECT_THAT(message_of([&] { config.objects("c"); }), HasSubstr("expected an array of objects"));
+}
+
+TEST(ConfigTest, AValueThatDoesNotFitIsNamed) {
+  const Config config = Config::parse(R"({"heads": 3, "sizes": [1, 2]})", "config.json");
+  config.check(true, "heads", "an even number");
+  EXPECT_EQ(message_of([&] { config.check(false, "heads", "an even number"); }),
+            "config: config.json: heads: does not fit; expected an even number, got 3");
+  EXPECT_THAT(message_of([&] { config.check(false, "sizes", "three numbers"); }), HasSubstr("got [1,2]"));
+  EXPECT_THAT(message_of([&] { config.check(false, "width", "a number above 0"); }), HasSubstr("got nothing"));
 }
 
 TEST(ConfigTest, RefusesWhatIsNoObject) {

@@ -8,6 +8,7 @@
 
 #include "orrery/error.h"
 #include "orrery/load.h"
+#include "support/errors.h"
 #include "support/paths.h"
 
 namespace orrery {
@@ -78,14 +79,7 @@ TEST(TokenSamplerTest, GreedyTakesTheMostLikely) {
 
 TEST(TokenSamplerTest, ValuesOutOfRangeAreNamed) {
   const at::Tensor logits = at::zeros({1, 4});
-  const auto says = [&](TokenSampling sampling) {
-    try {
-      sample_tokens(logits, sampling, 0);
-    } catch (const Error& error) {
-      return std::string(error.what());
-    }
-    return std::string();
-  };
+  const auto says = [&](TokenSampling sampling) { return testing::error_of([&] { sample_tokens(logits, sampling, 0); }); };
   EXPECT_THAT(says({.temperature = 0}), AllOf(HasSubstr("temperature"), HasSubstr("above 0"), HasSubstr("--greedy")));
   EXPECT_THAT(says({.temperature = -1}), HasSubstr("temperature"));
   EXPECT_THAT(says({.temperature = std::numeric_limits<double>::quiet_NaN()}), HasSubstr("temperature"));

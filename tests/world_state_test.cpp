@@ -8,27 +8,18 @@
 #include "content_hash.h"
 #include "orrery/error.h"
 #include "orrery/world.h"
+#include "support/errors.h"
 #include "support/paths.h"
 
 namespace orrery {
 namespace {
 
+using testing::error_of;
 using ::testing::HasSubstr;
 using Row = std::vector<double>;
 
 std::string folder(const std::string& name) {
   return (testing::golden_folder().parent_path().parent_path() / "examples" / "worlds" / name).string();
-}
-
-// The message of the Error that `work` throws; empty where it throws none.
-template <typename Work>
-std::string message_of(Work&& work) {
-  try {
-    work();
-  } catch (const Error& error) {
-    return error.what();
-  }
-  return "";
 }
 
 class WorldStateTest : public ::testing::Test {
@@ -54,7 +45,7 @@ TEST_F(WorldStateTest, RewindGoesBackToWhatWas) {
 TEST_F(WorldStateTest, RewindingPastTheBeginningIsAnErrorAndChangesNothing) {
   walk(state_, 0, 2);
   const std::string saved = state_.save();
-  EXPECT_THAT(message_of([&] { state_.rewind(3); }),
+  EXPECT_THAT(error_of([&] { state_.rewind(3); }),
               HasSubstr("rewind: goes beyond what this world remembers; expected 0 … 2 steps"));
   EXPECT_THROW(state_.rewind(-1), Error);
   EXPECT_EQ(state_.save(), saved);
@@ -107,7 +98,7 @@ TEST_F(WorldStateTest, DamagedBytesAreRefused) {
 TEST_F(WorldStateTest, TensorsOfOtherShapesAreRefused) {
   State odd = state_.fork();
   odd.caches[0] = odd.caches[0].slice(2, 1);
-  EXPECT_THAT(message_of([&] { world_->restore(odd.save()); }), HasSubstr("holds tensors of other shapes"));
+  EXPECT_THAT(error_of([&] { world_->restore(odd.save()); }), HasSubstr("holds tensors of other shapes"));
   odd = state_.fork();
   odd.last = at::Tensor();
   EXPECT_THROW(world_->restore(odd.save()), Error);
@@ -119,20 +110,20 @@ TEST_F(WorldStateTest, TensorsOfOtherShapesAreRefused) {
 TEST_F(WorldStateTest, AnotherVersionIsRefused) {
   std::string saved = state_.save();
   ++saved[8];
-  EXPECT_THAT(message_of([&] { world_->restore(saved); }),
+  EXPECT_THAT(error_of([&] { world_->restore(saved); }),
               HasSubstr("another version of orrery; expected format 1, got format 2"));
 }
 
 TEST_F(WorldStateTest, AnotherModelsStateIsRefused) {
   const auto doom = World::from_pretrained(folder("doom"));
   EXPECT_NE(doom->hash(), world_->hash());
-  EXPECT_THAT(message_of([&] { doom->restore(state_.save()); }), HasSubstr("belongs to another model"));
-  EXPECT_THAT(message_of([&] { doom->step(state_, {1}); }), HasSubstr("belongs to another model"));
+  EXPECT_THAT(error_of([&] { doom->restore(state_.save()); }), HasSubstr("belongs to another model"));
+  EXPECT_THAT(error_of([&] { doom->step(state_, {1}); }), HasSubstr("belongs to another model"));
 }
 
 TEST_F(WorldStateTest, AClosedStateDoesNothing) {
   state_.close();
-  EXPECT_THAT(message_of([&] { world_->step(state_, {1, 2}); }), HasSubstr("state: is closed"));
+  EXPECT_THAT(error_of([&] { world_->step(state_, {1, 2}); }), HasSubstr("state: is closed"));
   EXPECT_THROW(state_.save(), Error);
   EXPECT_EQ(state_.bytes(), 0);
 }
@@ -151,7 +142,7 @@ TEST_F(WorldStateTest, AReplayIsTheSameToTheByte) {
 
   Recording changed = read;
   changed.actions[2] = {1, 2};
-  EXPECT_THAT(message_of([&] { world_->replay(changed); }), HasSubstr("replay: frame 2: is not what was recorded"));
+  EXPECT_THAT(error_of([&] { world_->replay(changed); }), HasSubstr("replay: frame 2: is not what was recorded"));
   EXPECT_THROW(Recording::from_bytes(state_.save()), Error);
 }
 
@@ -171,11 +162,11 @@ TEST_F(WorldStateTest, ABatchIsItsWorldsOneByOne) {
 TEST_F(WorldStateTest, AWrongRowOfABatchIsNamedAndNothingMoves) {
   std::vector<State> states = state_.fork(2);
   const std::string saved = states[0].save();
-  EXPECT_THAT(message_of([&] {
+  EXPECT_THAT(error_of([&] {
                 world_->step(states, std::vector<Row>{{1, 2}, {1, std::nan("")}});
               }),
               HasSubstr("actions: row 1[1]: is not a finite number; got nan"));
-  EXPECT_THAT(message_of([&] {
+  EXPECT_THAT(error_of([&] {
                 world_->step(states, std::vector<Row>{{1, 2}, {1}});
               }),
               HasSubstr("actions: row 1: has the wrong width; expected 2 numbers, got 1"));
@@ -215,7 +206,7 @@ TEST(ActionSpaceTest, IsDescribedWithoutWeights) {
   const auto pusht = describe_action_space(describe_model(folder("pusht")));
   EXPECT_EQ(pusht->pointer, (std::vector<int64_t>{0, 1}));
   EXPECT_TRUE(pusht->idle.empty());
-  EXPECT_THAT(message_of([&] { pusht->encode("fly"); }), HasSubstr("expected one of 'centre', 'down'"));
+  EXPECT_THAT(error_of([&] { pusht->encode("fly"); }), HasSubstr("expected one of 'centre', 'down'"));
   EXPECT_FALSE(describe_action_space(describe_model(folder("doom/vae"))).has_value());
 }
 

@@ -16,6 +16,7 @@
 #include "hub/listing.h"
 #include "hub/sha256.h"
 #include "orrery/error.h"
+#include "support/errors.h"
 #include "support/paths.h"
 #include "support/temporary.h"
 
@@ -27,6 +28,7 @@ namespace {
 namespace fs = std::filesystem;
 using ::testing::AllOf;
 using ::testing::ElementsAre;
+using testing::error_of;
 using ::testing::HasSubstr;
 using ::testing::Not;
 using testing::read_file;
@@ -108,15 +110,6 @@ class HubTest : public ::testing::Test {
   }
   fs::path repository(const std::string& name) const { return folder_ / "home" / "hub" / ("models--org--" + name); }
 
-  static std::string message_of(const std::function<void()>& call) {
-    try {
-      call();
-    } catch (const Error& error) {
-      return error.what();
-    }
-    return "(nothing thrown)";
-  }
-
   TemporaryFolder folder_;
   std::optional<Server> server_;
   std::map<std::string, std::optional<std::string>> before_;
@@ -197,7 +190,7 @@ TEST_F(HubTest, AServerThatCannotResumeIsReadFromTheStart) {
 
 TEST_F(HubTest, ADeadServerIsGivenUpAndWhatCameIsKept) {
   EXPECT_THAT(
-      message_of([] { resolve("org/dead"); }),
+      error_of([] { resolve("org/dead"); }),
       AllOf(HasSubstr("device: org/dead: model.safetensors: the download stopped"), HasSubstr("what was fetched is kept")));
   bool kept = false;
   for (const std::string& name : files_under(repository("dead") / "blobs"))
@@ -212,14 +205,14 @@ TEST_F(HubTest, ABusyServerIsAskedAgain) {
 
 TEST_F(HubTest, AWrongHashIsNamedAndNothingStays) {
   EXPECT_THAT(
-      message_of([] { resolve("org/wrong"); }),
+      error_of([] { resolve("org/wrong"); }),
       AllOf(HasSubstr("weights: org/wrong: model.safetensors: came damaged: its sha256 differs"), HasSubstr("try again")));
   for (const std::string& name : files_under(repository("wrong"))) EXPECT_THAT(name, Not(HasSubstr("incomplete")));
   EXPECT_FALSE(fs::exists(repository("wrong") / "snapshots" / kCommit / "model.safetensors"));
 }
 
 TEST_F(HubTest, AGatedModelNeedsAToken) {
-  EXPECT_THAT(message_of([] { resolve("org/gated"); }),
+  EXPECT_THAT(error_of([] { resolve("org/gated"); }),
               AllOf(HasSubstr("argument: "), HasSubstr("(401)"), HasSubstr("HF_TOKEN")));
   set("HF_TOKEN", "secret");
   EXPECT_TRUE(fs::exists(resolve("org/gated") / "model.safetensors"));
@@ -230,19 +223,19 @@ TEST_F(HubTest, AGatedModelNeedsAToken) {
 }
 
 TEST_F(HubTest, WhatDoesNotExistIsNamed) {
-  EXPECT_THAT(message_of([] { resolve("org/nothing"); }),
+  EXPECT_THAT(error_of([] { resolve("org/nothing"); }),
               HasSubstr("argument: org/nothing@main: the hub knows no such model"));
-  EXPECT_THAT(message_of([] { resolve("org/lone@v9"); }), HasSubstr("org/lone@v9: the hub knows no such model, revision"));
-  EXPECT_THAT(message_of([] { resolve("org/lone:vae"); }), HasSubstr("holds nothing under vae"));
-  EXPECT_THAT(message_of([] { resolve("/no/such/place"); }),
+  EXPECT_THAT(error_of([] { resolve("org/lone@v9"); }), HasSubstr("org/lone@v9: the hub knows no such model, revision"));
+  EXPECT_THAT(error_of([] { resolve("org/lone:vae"); }), HasSubstr("holds nothing under vae"));
+  EXPECT_THAT(error_of([] { resolve("/no/such/place"); }),
               HasSubstr("does not exist; expected a model folder, a checkpoint file, or a hub id"));
   set("HF_HUB_OFFLINE", "true");
-  EXPECT_THAT(message_of([] { resolve("org/lone"); }), HasSubstr("is not in the local cache, and HF_HUB_OFFLINE"));
+  EXPECT_THAT(error_of([] { resolve("org/lone"); }), HasSubstr("is not in the local cache, and HF_HUB_OFFLINE"));
   EXPECT_EQ(resolve(folder_.path().string()), folder_.path());
 }
 
 TEST_F(HubTest, AListingMayNotReachOutOfTheCache) {
-  EXPECT_THAT(message_of([] { resolve("org/evil"); }), HasSubstr("names a file outside the repository"));
+  EXPECT_THAT(error_of([] { resolve("org/evil"); }), HasSubstr("names a file outside the repository"));
   EXPECT_FALSE(fs::exists(folder_ / "evil.json"));
 }
 
@@ -264,7 +257,7 @@ TEST_F(HubTest, AFullDiskIsNamed) {
     GTEST_SKIP() << "no small disk to be had";
   set("HF_HOME", small.c_str());
   // One server says how much will come, and is refused at once; the other does not, and fills the disk.
-  const std::string known = message_of([] { resolve("org/lone"); }), unknown = message_of([] { resolve("org/unsized"); });
+  const std::string known = error_of([] { resolve("org/lone"); }), unknown = error_of([] { resolve("org/unsized"); });
   ::umount(small.c_str());
   EXPECT_THAT(known, AllOf(HasSubstr("device: "), HasSubstr("too little space"), HasSubstr("HF_HOME")));
   EXPECT_THAT(unknown, AllOf(HasSubstr("No space left on device"), HasSubstr("HF_HOME")));

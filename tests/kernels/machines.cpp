@@ -9,7 +9,6 @@
 
 #include "kernels/ptx_folder.h"
 #include "ops/dispatch.h"
-#include "orrery/error.h"
 #include "ptx/machine.h"
 #include "simt/simt.h"
 
@@ -109,15 +108,6 @@ at::Tensor sparse_floats(int64_t count) {
   if (memory == MAP_FAILED) throw std::bad_alloc();
   return at::from_blob(
       memory, {count}, [bytes](void* p) { munmap(p, bytes); }, at::kFloat);
-}
-
-std::string error_of(const std::function<at::Tensor()>& op) {
-  try {
-    op();
-  } catch (const Error& error) {
-    return error.what();
-  }
-  return "no error";
 }
 
 }  // namespace orrery::testing

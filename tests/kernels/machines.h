@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "support/compare.h"
+#include "support/errors.h"
 
 namespace orrery::testing {
 
@@ -35,8 +36,5 @@ void expect_on_all_machines(const at::Tensor& expected, const Op& op);
 
 /// A float32 vector of any length whose memory is only promised: pages come when they are touched.
 at::Tensor sparse_floats(int64_t count);
-
-/// The message of the Error that a call throws; "no error" if it throws none.
-std::string error_of(const std::function<at::Tensor()>& op);
 
 }  // namespace orrery::testing

@@ -8,6 +8,7 @@
 
 #include "media/ffmpeg.h"
 #include "orrery/error.h"
+#include "support/errors.h"
 #include "support/media_data.h"
 #include "support/temporary.h"
 
@@ -176,13 +177,13 @@ TEST(ReaderTest, PicturesOfMixedSizesAreRefused) {
   const testing::TemporaryFolder folder;
   write_levels(folder.path(), 2);
   write_video(folder / "009.png", {at::zeros({1, 4, 5, 3}, at::kByte), 0});
-  EXPECT_THAT(error_of([&] { read_video(folder.path()); }),
+  EXPECT_THAT(error_of([&] { read_video(folder.path()); }, ErrorKind::kMedia),
               HasSubstr("009.png: does not have the size of the pictures before it; expected 6x4 as 000.png, got 5x4"));
 }
 
 TEST(ReaderTest, FolderWithoutPicturesIsRefused) {
   const testing::TemporaryFolder folder;
-  EXPECT_THAT(error_of([&] { read_video(folder.path()); }), HasSubstr("is a folder with no pictures in it; give"));
+  EXPECT_THAT(error_of([&] { read_video(folder.path()); }, ErrorKind::kMedia), HasSubstr("is a folder with no pictures in it; give"));
 }
 
 TEST(ReaderTest, FramesAreResized) {

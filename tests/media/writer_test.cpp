@@ -7,6 +7,7 @@
 
 #include "orrery/error.h"
 #include "orrery/media.h"
+#include "support/errors.h"
 #include "support/media_data.h"
 #include "support/temporary.h"
 
@@ -14,6 +15,7 @@ namespace orrery {
 namespace {
 
 using ::testing::HasSubstr;
+using ::testing::StartsWith;
 using testing::error_of;
 using testing::max_difference;
 using testing::names_in;
@@ -158,6 +160,7 @@ TEST(WriterTest, PlacesThatCannotBeWrittenAreRefusedAtOnce) {
   testing::write_file(folder / "file", "no folder");
   for (const char* name : {"absent/a.mp4", "absent/a.png", "absent/frames", "absent/sub/%d.png", "file/a.mkv", "file/"}) {
     const std::string message = error_of([&] { VideoWriter writer(folder / name); });
+    EXPECT_THAT(message, StartsWith("media: "));
     EXPECT_EQ(message.find('\n'), std::string::npos);
   }
   EXPECT_THAT(error_of([&] { VideoWriter writer(folder / "absent/a.mp4"); }),

@@ -9,6 +9,7 @@
 #include "models/wan/wan_transformer_3d_model.h"
 #include "orrery/error.h"
 #include "orrery/load.h"
+#include "support/errors.h"
 #include "support/paths.h"
 #include "support/temporary.h"
 
@@ -147,13 +148,8 @@ TEST(OriginalLayoutsTest, NetworksThatGrewOutOfThemAreToldApart) {
 }
 
 TEST(OriginalLayoutsTest, Float8WithScalesAndAnOddWidthAreSaidToBeSo) {
-  const auto message = [](const TensorMap& tensors) -> std::string {
-    try {
-      describe_wan_transformer(Weights::from(tensors, "file"));
-    } catch (const Error& error) {
-      return error.what();
-    }
-    return "(nothing thrown)";
+  const auto message = [](const TensorMap& tensors) {
+    return testing::error_of([&] { describe_wan_transformer(Weights::from(tensors, "file")); });
   };
   TensorMap scaled = wan(1536, 8960, 1, 16, 16, 0);
   scaled["blocks.0.self_attn.q.scale_weight"] = shaped({1});

@@ -7,6 +7,7 @@
 #include "orrery/error.h"
 #include "sampling/schedule.h"
 #include "support/compare.h"
+#include "support/errors.h"
 
 namespace orrery::models {
 namespace {
@@ -35,13 +36,9 @@ TEST(PresetsTest, TheFirstOfAFormAndWayIsTheUsual) {
 }
 
 TEST(PresetsTest, AnUnknownNameListsWhatThereIs) {
-  try {
-    preset_of("WanPipeline", Compat::kOriginal, "Wan2.1-T2V-2B");
-    FAIL();
-  } catch (const Error& error) {
-    EXPECT_NE(std::string(error.what()).find("Wan2.1-T2V-1.3B"), std::string::npos) << error.what();
-    EXPECT_EQ(std::string(error.what()).find("I2V"), std::string::npos) << "one of another pipeline";
-  }
+  const std::string message = testing::error_of([] { preset_of("WanPipeline", Compat::kOriginal, "Wan2.1-T2V-2B"); });
+  EXPECT_NE(message.find("Wan2.1-T2V-1.3B"), std::string::npos) << message;
+  EXPECT_EQ(message.find("I2V"), std::string::npos) << "one of another pipeline";
 }
 
 TEST(GuidanceTest, TheTwoFormsAreThoseOfTheirNames) {

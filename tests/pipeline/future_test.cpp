@@ -11,6 +11,7 @@
 #include "orrery/weights.h"
 #include "support/compare.h"
 #include "support/counting_codec.h"
+#include "support/errors.h"
 #include "support/paths.h"
 
 namespace orrery {
@@ -30,13 +31,8 @@ class FutureTest : public ::testing::Test {
     at::manual_seed(1);
     options_.seen = at::rand({1, 3, 5, 32, 32}) * 2 - 1;
   }
-  std::string error_of(const GenerateOptions& options) {
-    try {
-      pipeline_->generate(options);
-    } catch (const Error& error) {
-      return error.what();
-    }
-    return "";
+  std::string error_of(const GenerateOptions& options) const {
+    return testing::error_of([&] { pipeline_->generate(options); });
   }
 
   std::optional<WorldModelPipeline> pipeline_;

@@ -15,6 +15,7 @@
 #include "orrery/preview.h"
 #include "orrery/weights.h"
 #include "support/compare.h"
+#include "support/errors.h"
 #include "support/far_device.h"
 #include "support/paths.h"
 
@@ -133,12 +134,7 @@ INSTANTIATE_TEST_SUITE_P(Golden, PipelineCaseTest, ::testing::ValuesIn(case_name
 class TwoControlsTest : public ::testing::Test {
  protected:
   std::string error_of(const GenerateOptions& options) const {
-    try {
-      pipeline_.generate(options);
-    } catch (const Error& error) {
-      return error.what();
-    }
-    return "";
+    return testing::error_of([&] { pipeline_.generate(options); });
   }
   fs::path folder_ = cases() / "transfer25_two_controls";
   WorldModelPipeline pipeline_ = WorldModelPipeline::from_pretrained((folder_ / "model").string());
@@ -171,14 +167,8 @@ class PipelineTest : public ::testing::Test {
   fs::path folder_ = cases() / "predict2_video2world";
   WorldModelPipeline pipeline_ = WorldModelPipeline::from_pretrained((folder_ / "model").string());
   GenerateOptions options_ = options_of(folder_);
-  // What an Error says of generating with these options; empty where none is thrown.
-  std::string error_of(const GenerateOptions& options) {
-    try {
-      pipeline_.generate_latents(options);
-    } catch (const Error& error) {
-      return error.what();
-    }
-    return "";
+  std::string error_of(const GenerateOptions& options) const {
+    return testing::error_of([&] { pipeline_.generate_latents(options); });
   }
 };
 

@@ -14,6 +14,7 @@
 #include "orrery/video.h"
 #include "orrery/weights.h"
 #include "support/compare.h"
+#include "support/errors.h"
 #include "support/far_device.h"
 #include "support/paths.h"
 #include "support/temporary.h"
@@ -23,6 +24,7 @@ namespace {
 
 namespace fs = std::filesystem;
 using ::testing::AllOf;
+using testing::error_of;
 using ::testing::HasSubstr;
 using testing::is_close;
 
@@ -31,15 +33,6 @@ fs::path worlds() {
 }
 WorldModelPipeline load(const std::string& path, const LoadOptions& options = {}, const TokenWorldOptions& tokens = {}) {
   return WorldModelPipeline::from_pretrained((worlds() / path).string(), options, /*max_memory=*/0, tokens);
-}
-
-std::string refusal_of(const std::function<void()>& work) {
-  try {
-    work();
-  } catch (const Error& error) {
-    return error.what();
-  }
-  return "";
 }
 
 constexpr const char* kVideo = "Cosmos-Predict1-4B";
@@ -87,7 +80,7 @@ TEST_F(TokenPipelineTest, FollowsATextAsTheOriginal) {
   GenerateOptions options{.prompt_embeds = given_.at("prompt_embeds"), .seen = nine_, .greedy = true};
   const WorldModelPipeline pipeline = load(kText);
   EXPECT_TRUE(pipeline.generate_latents(options).latents.equal(expected("text")));
-  const auto refusal = [&] { return refusal_of([&] { pipeline.generate_latents(options); }); };
+  const auto refusal = [&] { return error_of([&] { pipeline.generate_latents(options); }); };
   options.prompt_embeds = at::Tensor();
   EXPECT_THAT(refusal(), AllOf(HasSubstr("prompt"), HasSubstr("--prompt-embeds")));
   options.prompt = "a robot";
@@ -174,14 +167,12 @@ TEST_F(TokenPipelineTest, ProgressCountsTokensAndCancellingStops) {
   options.work.on_progress = [&](const Progress& progress) {
     if (progress.stage == "tokens" && progress.done == 2) options.work.cancel.cancel();
   };
-  EXPECT_THAT(refusal_of([&] { pipeline.generate_latents(options); }), HasSubstr("cancelled"));
+  EXPECT_THAT(error_of([&] { pipeline.generate_latents(options); }), HasSubstr("cancelled"));
 }
 
 TEST_F(TokenPipelineTest, WhatCannotBeUsedIsRefusedWithWhatCan) {
   const WorldModelPipeline pipeline = load(kVideo);
-  const auto refusal = [&](const GenerateOptions& options) {
-    return refusal_of([&] { pipeline.generate_latents(options); });
-  };
+  const auto refusal = [&](const GenerateOptions& options) { return error_of([&] { pipeline.generate_latents(options); }); };
   EXPECT_THAT(refusal({.seen = nine_.slice(4, 0, 32)}),
               AllOf(HasSubstr("48x32"), HasSubstr("got 32x32"), HasSubstr("--resize")));
   EXPECT_THAT(refusal({.seen = nine_, .condition_frames = 17}), AllOf(HasSubstr("one of 1, 9"), HasSubstr("got 17")));
@@ -198,24 +189,24 @@ TEST_F(TokenPipelineTest, WhatCannotBeUsedIsRefusedWithWhatCan) {
 
 TEST_F(TokenPipelineTest, ATokenizerOfAnotherVocabularyIsRefused) {
   const std::string other = (testing::golden_folder() / "dv8x8x8_levels_encode" / "model").string();
-  EXPECT_THAT(refusal_of([&] { load(kVideo, {}, {other}); }), AllOf(HasSubstr("a vocabulary of 60"), HasSubstr("got 1050")));
+  EXPECT_THAT(error_of([&] { load(kVideo, {}, {other}); }), AllOf(HasSubstr("a vocabulary of 60"), HasSubstr("got 1050")));
   const std::string continuous = (testing::golden_folder() / "cv8x8x8_encode" / "model").string();
-  EXPECT_THAT(refusal_of([&] { load(kVideo, {}, {continuous}); }), HasSubstr("got continuous latents"));
+  EXPECT_THAT(error_of([&] { load(kVideo, {}, {continuous}); }), HasSubstr("got continuous latents"));
 }
 
 TEST_F(TokenPipelineTest, ANetworkWithoutItsTokenizerSaysWhereItShouldLie) {
   const testing::TemporaryFolder folder;
   fs::create_directory(folder / "inner");
   fs::copy(worlds() / kVideo, folder / "inner" / "network");
-  EXPECT_THAT(refusal_of([&] { WorldModelPipeline::from_pretrained((folder / "inner" / "network").string()); }),
+  EXPECT_THAT(error_of([&] { WorldModelPipeline::from_pretrained((folder / "inner" / "network").string()); }),
               AllOf(HasSubstr("Cosmos-Tokenize1-DV8x16x16-720p"), HasSubstr("--tokenizer")));
 }
 
 TEST_F(TokenPipelineTest, WorldsThatAreDenoisedDrawNoTokens) {
   const std::string path = (testing::golden_folder() / "pipelines/predict2_video2world/model").string();
-  EXPECT_THAT(refusal_of([&] { WorldModelPipeline::from_pretrained(path).generate_latents({.greedy = true}); }),
+  EXPECT_THAT(error_of([&] { WorldModelPipeline::from_pretrained(path).generate_latents({.greedy = true}); }),
               HasSubstr("does not draw tokens"));
-  EXPECT_THAT(refusal_of([&] { WorldModelPipeline::from_pretrained(path, {}, 0, {"elsewhere"}); }),
+  EXPECT_THAT(error_of([&] { WorldModelPipeline::from_pretrained(path, {}, 0, {"elsewhere"}); }),
               HasSubstr("worlds of tokens"));
 }
 
@@ -255,7 +246,7 @@ TEST_F(FramePipelineTest, TwoLooksWithTheReferencesChancesAsTheOriginal) {
   options.noise = future_.at("settling_order");
   EXPECT_TRUE(pipeline_.generate_latents(options).latents.equal(future_.at("two_looks").to(at::kLong)));
   options.noise = options.noise.narrow(0, 0, 2);
-  EXPECT_THAT(refusal_of([&] { pipeline_.generate_latents(options); }), HasSubstr("[3, 1, 9]"));
+  EXPECT_THAT(error_of([&] { pipeline_.generate_latents(options); }), HasSubstr("[3, 1, 9]"));
 }
 
 TEST_F(FramePipelineTest, DrawsAreReproducibleAndFollowTheSeed) {

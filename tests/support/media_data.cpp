@@ -6,7 +6,6 @@
 #include <algorithm>
 #include <fstream>
 
-#include "orrery/error.h"
 #include "support/paths.h"
 
 namespace orrery::testing {
@@ -27,17 +26,6 @@ at::Tensor golden_frames(const std::string& name, at::IntArrayRef shape) {
 int max_difference(const at::Tensor& a, const at::Tensor& b) {
   EXPECT_EQ(a.sizes(), b.sizes());
   return a.to(at::kInt).sub(b.to(at::kInt)).abs().max().item<int>();
-}
-
-std::string error_of(const std::function<void()>& work) {
-  try {
-    work();
-  } catch (const Error& error) {
-    EXPECT_EQ(error.kind(), ErrorKind::kMedia) << error.what();
-    return error.what();
-  }
-  ADD_FAILURE() << "nothing was thrown";
-  return "";
 }
 
 std::vector<std::string> names_in(const fs::path& folder) {

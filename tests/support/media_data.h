@@ -15,8 +15,6 @@ std::filesystem::path clip(const std::string& name);
 at::Tensor golden_frames(const std::string& name, at::IntArrayRef shape);
 /// The largest difference of two uint8 tensors of one shape.
 int max_difference(const at::Tensor& a, const at::Tensor& b);
-/// The message of the Error(kMedia) that `work` throws; anything else is a failure, and "".
-std::string error_of(const std::function<void()>& work);
 
 /// Names of all that lies in a folder, hidden ones too, sorted.
 std::vector<std::string> names_in(const std::filesystem::path& folder);

@@ -6,6 +6,7 @@
 
 #include "orrery/error.h"
 #include "orrery/log.h"
+#include "support/errors.h"
 #include "support/paths.h"
 #include "support/temporary.h"
 
@@ -24,12 +25,7 @@ at::Tensor expected() {
 }
 
 std::string message_of(const std::filesystem::path& path) {
-  try {
-    load_npy(path);
-  } catch (const Error& error) {
-    return error.what();
-  }
-  return "(nothing thrown)";
+  return testing::error_of([&] { load_npy(path); });
 }
 
 TEST(ArraysTest, EveryOrderAndDtype) {

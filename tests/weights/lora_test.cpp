@@ -6,6 +6,7 @@
 
 #include "orrery/error.h"
 #include "support/compare.h"
+#include "support/errors.h"
 #include "support/temporary.h"
 #include "weights/sources.h"
 
@@ -40,12 +41,7 @@ class LoraTest : public ::testing::Test {
     return merge_loras(base(dtype), {{file, scale, ""}}, kLayouts, "transformer");
   }
   std::string refusal(const TensorMap& lora) {
-    try {
-      merge(lora);
-    } catch (const Error& error) {
-      return error.what();
-    }
-    return "(nothing thrown)";
+    return testing::error_of([&] { merge(lora); });
   }
 
   TemporaryFolder folder_;

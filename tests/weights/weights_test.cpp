@@ -7,6 +7,7 @@
 #include <cmath>
 
 #include "orrery/error.h"
+#include "support/errors.h"
 #include "support/temporary.h"
 #include "weights/wrappers.h"
 
@@ -19,15 +20,8 @@ using ::testing::IsEmpty;
 using testing::TemporaryFolder;
 using testing::write_file;
 
-template <typename Call>
-std::string message_of(Call call) {
-  try {
-    call();
-  } catch (const Error& error) {
-    EXPECT_EQ(error.kind(), ErrorKind::kWeights);
-    return error.what();
-  }
-  return "(nothing thrown)";
+std::string message_of(const std::function<void()>& work) {
+  return testing::error_of(work, ErrorKind::kWeights);
 }
 
 Weights small() {

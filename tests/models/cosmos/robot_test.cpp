@@ -15,6 +15,7 @@
 #include "orrery/world.h"
 #include "orrery/world_model.h"
 #include "support/compare.h"
+#include "support/errors.h"
 #include "support/paths.h"
 #include "support/temporary.h"
 
@@ -34,12 +35,7 @@ class RobotTest : public ::testing::TestWithParam<const char*> {
     if (given_.contains("prompt_embeds")) options_.prompt_embeds = given_.at("prompt_embeds");
   }
   std::string error_of(const GenerateOptions& options) const {
-    try {
-      pipeline_.generate(options);
-    } catch (const Error& error) {
-      return error.what();
-    }
-    return "";
+    return testing::error_of([&] { pipeline_.generate(options); });
   }
 
   fs::path folder_ = testing::golden_folder() / "worlds" / GetParam();
@@ -109,7 +105,7 @@ TEST_P(RobotTest, AChunkBeginsWithOneFrame) {
   options_.seen = at::Tensor();
   EXPECT_THAT(error_of(options_), HasSubstr("condition frames"));
   options_.seen = to_input({given_.at("image"), 4}).expand({-1, -1, 5, -1, -1});
-  EXPECT_EQ(error_of(options_), "");  // the last of them
+  EXPECT_EQ(error_of(options_), "no error");  // the last of them
   options_.condition_frames = 5;
   EXPECT_THAT(error_of(options_), HasSubstr("condition frames"));
 }
@@ -142,12 +138,8 @@ TEST(RobotModelTest, OtherModelsTakeNoActions) {
   options.height = options.width = 32;
   options.steps = 1;
   options.num_frames = 5;
-  try {
-    WorldModelPipeline::from_pretrained(model.string()).generate(options);
-    FAIL();
-  } catch (const Error& error) {
-    EXPECT_THAT(error.what(), HasSubstr("actions"));
-  }
+  EXPECT_THAT(testing::error_of([&] { WorldModelPipeline::from_pretrained(model.string()).generate(options); }),
+              HasSubstr("actions"));
 }
 
 // As the checkpoints lie on the hub.

@@ -9,24 +9,17 @@
 #include "orrery/error.h"
 #include "orrery/load.h"
 #include "support/compare.h"
+#include "support/errors.h"
 #include "support/paths.h"
 
 namespace orrery::models {
 namespace {
 
+using testing::error_of;
 using ::testing::HasSubstr;
 
 std::unique_ptr<Component> load(const std::string& name) {
   return load_component((testing::golden_folder() / name / "model").string(), "vae");
-}
-
-std::string message_of(const std::function<void()>& work) {
-  try {
-    work();
-  } catch (const Error& error) {
-    return error.what();
-  }
-  return "no error";
 }
 
 TEST(WanVaeTest, FramesLeftOverAtTheEndNameTheCountsThatFit) {
@@ -36,7 +29,7 @@ TEST(WanVaeTest, FramesLeftOverAtTheEndNameTheCountsThatFit) {
   const at::Tensor sample = at::zeros({1, 3, 7, 16, 24});
   EXPECT_EQ(vae.encode_chunk(sample, cache, false).latent.size(2), 2);
   EXPECT_EQ(cache.pending.size(2), 2);
-  const std::string message = message_of([&] { vae.encode_chunk(sample.narrow(2, 0, 1), cache, true); });
+  const std::string message = error_of([&] { vae.encode_chunk(sample.narrow(2, 0, 1), cache, true); });
   EXPECT_THAT(message, HasSubstr("5"));
   EXPECT_THAT(message, HasSubstr("9"));
 }
@@ -46,7 +39,7 @@ TEST(WanVaeTest, ChunkOfAnotherSizeIsRefused) {
   const auto& vae = dynamic_cast<const Autoencoder&>(*component);
   CodecCache cache;
   vae.decode_chunk(at::zeros({1, 6, 1, 2, 3}), cache, false);
-  EXPECT_THAT(message_of([&] { vae.decode_chunk(at::zeros({1, 6, 1, 3, 3}), cache, false); }), HasSubstr("does not continue"));
+  EXPECT_THAT(error_of([&] { vae.decode_chunk(at::zeros({1, 6, 1, 3, 3}), cache, false); }), HasSubstr("does not continue"));
 }
 
 TEST(WanVaeTest, CopiedCacheForksTheStream) {
@@ -80,19 +73,21 @@ TEST(WanVaeTest, StatisticsOfOtherLatentsAreRefusedWhenTheyAreAskedFor) {
   const auto good = build_autoencoder_kl_wan(config, weights);
   EXPECT_EQ(dynamic_cast<const Autoencoder&>(*good).normalization().mean.size(0), 4);
   const auto bad = build_autoencoder_kl_wan(config.with("latents_mean", std::vector<double>{1, 2}), weights);
-  EXPECT_THAT(message_of([&] { dynamic_cast<const Autoencoder&>(*bad).normalization(); }), HasSubstr("latents_mean"));
+  EXPECT_THAT(error_of([&] { dynamic_cast<const Autoencoder&>(*bad).normalization(); }), HasSubstr("latents_mean"));
 }
 
 TEST(WanVaeTest, ContradictoryConfigsAreRefused) {
   const auto refusal = [](const std::string& json) {
-    return message_of([&] { WanVaeConfig::from(Config::parse(json, "config.json")); });
+    return error_of([&] { WanVaeConfig::from(Config::parse(json, "config.json")); });
   };
   EXPECT_THAT(refusal(R"({"dim_mult": [1, 2, 4, 4], "temperal_downsample": [true]})"), HasSubstr("temperal_downsample"));
   EXPECT_THAT(refusal(R"({"patch_size": 2})"), HasSubstr("in_channels"));
   EXPECT_THAT(refusal(R"({"base_dim": 0})"), HasSubstr("base_dim"));
   EXPECT_THAT(refusal(R"({"dim_mult": []})"), HasSubstr("dim_mult"));
-  EXPECT_THAT(refusal(R"({"is_residual": true, "dim_mult": [4, 2], "temperal_downsample": [false]})"), HasSubstr("no error"));
-  EXPECT_THAT(refusal(R"({"is_residual": true, "dim_mult": [1, 5], "temperal_downsample": [false]})"), HasSubstr("dim_mult"));
+  EXPECT_THAT(refusal(R"({"is_residual": true, "dim_mult": [4, 2], "temperal_downsample": [false]})"),
+              HasSubstr("no error"));
+  EXPECT_THAT(refusal(R"({"is_residual": true, "dim_mult": [1, 5], "temperal_downsample": [false]})"),
+              HasSubstr("dim_mult"));
 }
 
 TEST(WanVaeTest, TensorsAloneTellTheConfig) {
@@ -108,22 +103,25 @@ TEST(WanVaeTest, TensorsAloneTellTheConfig) {
     EXPECT_EQ(read.dim_mult, expected.dim_mult) << name;
     EXPECT_EQ(read.num_res_blocks, expected.num_res_blocks) << name;
     EXPECT_EQ(std::set(read.attn_scales.begin(), read.attn_scales.end()),
-              std::set(expected.attn_scales.begin(), expected.attn_scales.end())) << name;
+              std::set(expected.attn_scales.begin(), expected.attn_scales.end()))
+        << name;
     EXPECT_EQ(read.temperal_downsample, expected.temperal_downsample) << name;
     EXPECT_EQ(read.is_residual, expected.is_residual) << name;
     EXPECT_EQ(read.patch_size, expected.patch_size) << name;
   }
 }
 
-// A frame that outweighs the kernel is summed tap by tap, large ones of many channels are filtered by Winograd's way, others go through
-// one convolution: all must be the textbook's.
+// A frame that outweighs the kernel is summed tap by tap, large ones of many channels are filtered by Winograd's way, others
+// go through one convolution: all must be the textbook's.
 TEST(CausalConv3dTest, EqualsAConvolutionPaddedInFront) {
   at::manual_seed(5);
   for (const auto& [side, in, out] : {std::tuple<int64_t, int64_t, int64_t>{2, 3, 5}, {9, 3, 5}, {17, 18, 16}, {9, 17, 4}}) {
-    const at::Tensor weight = at::randn({out, in, 3, 3, 3}), bias = at::randn({out}), x = at::randn({2, 7, side, side + 1, in});
+    const at::Tensor weight = at::randn({out, in, 3, 3, 3}), bias = at::randn({out}),
+                     x = at::randn({2, 7, side, side + 1, in});
     const at::Tensor residual = at::randn({2, 7, side, side + 1, out});
     int64_t slots = 1;
-    const layers::CausalConv3d conv(Weights::from({{"weight", weight}, {"bias", bias}}, "memory"), {.in = in, .out = out}, slots);
+    const layers::CausalConv3d conv(Weights::from({{"weight", weight}, {"bias", bias}}, "memory"), {.in = in, .out = out},
+                                    slots);
     EXPECT_EQ(slots, 3);
     const at::Tensor padded = at::constant_pad_nd(x.permute({0, 4, 1, 2, 3}), {1, 1, 1, 1, 2, 0});
     const at::Tensor expected = at::conv3d(padded, weight, bias).permute({0, 2, 3, 4, 1}) + residual;
@@ -135,7 +133,8 @@ TEST(CausalConv3dTest, EqualsAConvolutionPaddedInFront) {
         const int64_t count = std::min(chunk, 7 - begin);
         parts.push_back(conv(x.narrow(1, begin, count), cache, residual.narrow(1, begin, count)));
       }
-      EXPECT_TRUE(testing::is_close(at::cat(parts, 1), expected, testing::kSameMath)) << side << ", " << chunk << " at a time";
+      EXPECT_TRUE(testing::is_close(at::cat(parts, 1), expected, testing::kSameMath))
+          << side << ", " << chunk << " at a time";
     }
   }
 }
@@ -146,10 +145,13 @@ TEST(WanUpsampleTest, DoublesAndConvolvesAtAnySize) {
   for (const auto& [side, in, out] : {std::tuple<int64_t, int64_t, int64_t>{3, 4, 2}, {9, 32, 16}}) {
     const at::Tensor weight = at::randn({out, in, 3, 3}), bias = at::randn({out}), x = at::randn({1, 3, side, side + 2, in});
     int64_t slots = 0;
-    const WanUpsample up(Weights::from({{"resample.1.weight", weight}, {"resample.1.bias", bias}}, "memory"), in, out, false, slots);
+    const WanUpsample up(Weights::from({{"resample.1.weight", weight}, {"resample.1.bias", bias}}, "memory"), in, out, false,
+                         slots);
     CodecCache cache;
-    const at::Tensor doubled = x.to(at::kDouble).repeat_interleave(2, 2).repeat_interleave(2, 3).flatten(0, 1).permute({0, 3, 1, 2});
-    const at::Tensor expected = at::conv2d(doubled, weight.to(at::kDouble), bias.to(at::kDouble), 1, 1).permute({0, 2, 3, 1}).unsqueeze(0);
+    const at::Tensor doubled =
+        x.to(at::kDouble).repeat_interleave(2, 2).repeat_interleave(2, 3).flatten(0, 1).permute({0, 3, 1, 2});
+    const at::Tensor expected =
+        at::conv2d(doubled, weight.to(at::kDouble), bias.to(at::kDouble), 1, 1).permute({0, 2, 3, 1}).unsqueeze(0);
     EXPECT_TRUE(testing::is_close(up(x, cache, true), expected.to(at::kFloat), testing::kSameMath)) << side;
   }
 }
