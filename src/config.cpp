@@ -185,6 +185,14 @@ T Config::require(std::string_view key) const {
   return std::move(*value);
 }
 
+void Config::check(bool holds, std::string_view key, std::string expected) const {
+  if (holds) return;
+  throw Error(ErrorKind::kConfig, {.place = place() + ": " + std::string(key),
+                                   .what = "does not fit",
+                                   .expected = std::move(expected),
+                                   .got = has(key) ? shortened(impl_->json.at(std::string(key))) : "nothing"});
+}
+
 Config Config::object(std::string_view key) const {
   const Json* value = impl_->value(key);
   const std::string place = impl_->place + ": " + std::string(key);

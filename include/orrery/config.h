@@ -42,6 +42,8 @@ class ORRERY_API Config {
   /// The value of a key that may be absent or null.
   template <typename T>
   std::optional<T> find(std::string_view key) const;
+  /// Throws Error(kConfig) unless `holds`: the key, the value it has and what was `expected` of it.
+  void check(bool holds, std::string_view key, std::string expected) const;
   /// An object inside this one; an empty one when it is absent.
   Config object(std::string_view key) const;
   /// The objects of an array of objects; empty when it is absent.

@@ -1,35 +1,25 @@
 #include "models/cosmos_ar/config.h"
 
 #include "layers/linear.h"
-#include "orrery/error.h"
 
 namespace orrery::models {
 namespace {
 
-[[noreturn]] void unknown(const Config& config, const char* key, const std::string& expected, const std::string& got) {
-  throw Error(ErrorKind::kConfig,
-              {.place = config.place() + ": " + key, .what = "is not supported", .expected = expected, .got = got});
-}
-
 void check(const Config& config, const CosmosArConfig& c) {
-  const auto require = [&](bool holds, const char* key, const char* expected) {
-    if (!holds) unknown(config, key, expected, "another value");
-  };
-  if (c.norm_type != "rmsnorm" && c.norm_type != "compiled_rmsnorm" && c.norm_type != "layernorm" &&
-      c.norm_type != "np_layernorm")
-    unknown(config, "norm_type", "rmsnorm, compiled_rmsnorm, layernorm or np_layernorm", c.norm_type);
-  if (c.rope_dim != "1D" && c.rope_dim != "3D") unknown(config, "rope_dim", "1D or 3D", c.rope_dim);
-  if (c.pytorch_rope_version != "v1" && c.pytorch_rope_version != "v2")
-    unknown(config, "pytorch_rope_version", "v1 or v2", c.pytorch_rope_version);
-  require(c.dim > 0 && c.n_layers > 0 && c.n_heads > 0 && c.head_dim > 0, "dim", "sizes above 0");
-  require(c.n_kv_heads > 0 && c.n_heads % c.n_kv_heads == 0, "n_kv_heads", "a divisor of n_heads");
-  require(c.head_dim % 2 == 0, "head_dim", "an even number");
-  require(c.pad_to_multiple_of > 0, "pad_to_multiple_of", "a number above 0");
-  require(c.insert_cross_attn_every_k_layers > 0, "insert_cross_attn_every_k_layers", "a number above 0");
+  const std::string& norm = c.norm_type;
+  config.check(norm == "rmsnorm" || norm == "compiled_rmsnorm" || norm == "layernorm" || norm == "np_layernorm", "norm_type",
+               "rmsnorm, compiled_rmsnorm, layernorm or np_layernorm");
+  config.check(c.rope_dim == "1D" || c.rope_dim == "3D", "rope_dim", "1D or 3D");
+  config.check(c.pytorch_rope_version == "v1" || c.pytorch_rope_version == "v2", "pytorch_rope_version", "v1 or v2");
+  config.check(c.dim > 0 && c.n_layers > 0 && c.n_heads > 0 && c.head_dim > 0, "dim", "sizes above 0");
+  config.check(c.n_kv_heads > 0 && c.n_heads % c.n_kv_heads == 0, "n_kv_heads", "a divisor of n_heads");
+  config.check(c.head_dim % 2 == 0, "head_dim", "an even number");
+  config.check(c.pad_to_multiple_of > 0, "pad_to_multiple_of", "a number above 0");
+  config.check(c.insert_cross_attn_every_k_layers > 0, "insert_cross_attn_every_k_layers", "a number above 0");
   const bool grid = c.rope_dim == "3D" || c.apply_abs_pos_emb;
-  require(!grid || c.video_latent_shape.size() == 3, "video_latent_shape", "three numbers, [t, h, w]");
-  require(!c.apply_yarn || c.rope_dim == "1D" || c.original_latent_shape.size() == 3, "original_latent_shape",
-          "three numbers, [t, h, w]");
+  config.check(!grid || c.video_latent_shape.size() == 3, "video_latent_shape", "three numbers, [t, h, w]");
+  config.check(!c.apply_yarn || c.rope_dim == "1D" || c.original_latent_shape.size() == 3, "original_latent_shape",
+               "three numbers, [t, h, w]");
 }
 
 // What the shapes cannot tell, by number of layers and whether text conditions the model.

@@ -44,19 +44,14 @@ GenieConfig GenieConfig::from(const Config& config) {
   c.qk_norm = config.get("qk_norm", c.qk_norm);
   c.mlp_bias = config.get("mlp_bias", c.mlp_bias);
   c.mlp_ratio = config.get("mlp_ratio", c.mlp_ratio);
-  const auto require = [&](bool holds, const char* key, const char* expected) {
-    if (!holds)
-      throw Error(ErrorKind::kConfig,
-                  {.place = config.place() + ": " + key, .what = "is not supported", .expected = expected});
-  };
-  require(c.num_layers > 0 && c.d_model > 0 && c.T > 1 && c.S > 0, "d_model", "sizes above 0");
-  require(c.num_heads > 0 && c.d_model % c.num_heads == 0, "num_heads", "a divisor of d_model");
-  require(root_of(c.S, 2) * root_of(c.S, 2) == c.S, "S", "a square");
-  require(c.num_factored_vocabs > 0 && c.image_vocab_size > 0, "num_factored_vocabs", "a number above 0");
+  config.check(c.num_layers > 0 && c.d_model > 0 && c.T > 1 && c.S > 0, "d_model", "sizes above 0");
+  config.check(c.num_heads > 0 && c.d_model % c.num_heads == 0, "num_heads", "a divisor of d_model");
+  config.check(root_of(c.S, 2) * root_of(c.S, 2) == c.S, "S", "a square");
+  config.check(c.num_factored_vocabs > 0 && c.image_vocab_size > 0, "num_factored_vocabs", "a number above 0");
   c.factored_vocab_size = root_of(c.image_vocab_size, c.num_factored_vocabs);
   int64_t whole = 1;
   for (int64_t i = 0; i < c.num_factored_vocabs; ++i) whole *= c.factored_vocab_size;
-  require(whole == c.image_vocab_size, "image_vocab_size", "a whole power of the values of a digit");
+  config.check(whole == c.image_vocab_size, "image_vocab_size", "a whole power of the values of a digit");
   return c;
 }
 

@@ -5,8 +5,6 @@
 #include <algorithm>
 #include <map>
 
-#include "orrery/error.h"
-
 namespace orrery::models {
 namespace {
 
@@ -63,12 +61,10 @@ VQModel::VQModel(const Config& config, const Weights& stored) : dtype_(stored.dt
   const auto base = config.get<int64_t>("base_channels", 128), blocks = config.get<int64_t>("num_res_blocks", 2);
   const auto bits = config.get<int64_t>("z_channels", 18);
   const auto mult = config.get("ch_mult", std::vector<int64_t>{1, 1, 2, 2, 4});
-  const bool fits = base > 0 && base % kGroups == 0 && blocks > 0 && bits > 0 && bits < 31 && !mult.empty() &&
-                    std::all_of(mult.begin(), mult.end(), [](int64_t m) { return m > 0; });
-  if (!fits)
-    throw Error(ErrorKind::kConfig, {.place = config.place() + ": base_channels, num_res_blocks, z_channels or ch_mult",
-                                     .what = "cannot be built",
-                                     .expected = "widths in multiples of 32, numbers above 0, at most 30 bits"});
+  config.check(base > 0 && base % kGroups == 0, "base_channels", "a multiple of " + std::to_string(kGroups));
+  config.check(blocks > 0, "num_res_blocks", "a number above 0");
+  config.check(bits > 0 && bits < 31, "z_channels", "1 … 30 bits");
+  config.check(!mult.empty() && std::ranges::all_of(mult, [](int64_t m) { return m > 0; }), "ch_mult", "numbers above 0");
   const Weights weights = averaged(stored), encoder = weights.sub("encoder"), decoder = weights.sub("decoder");
   const auto last = static_cast<int64_t>(mult.size()) - 1;
   const int64_t deepest = base * mult.back();

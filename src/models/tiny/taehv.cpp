@@ -42,12 +42,7 @@ TaehvConfig TaehvConfig::from(const Config& config) {
   c.patch_size = config.get("patch_size", c.patch_size);
   c.latent_channels = config.get("latent_channels", c.latent_channels);
   const auto variant = config.get("arch_variant", std::string());
-  if (!variant.empty() && variant != "super") {
-    throw Error(ErrorKind::kConfig, {.place = config.place() + ": arch_variant",
-                                     .what = "is not known",
-                                     .expected = "\"super\" or null",
-                                     .got = variant});
-  }
+  config.check(variant.empty() || variant == "super", "arch_variant", "\"super\" or null");
   c.super = variant == "super";
   c.encoder_time_downscale = config.get("encoder_time_downscale", c.encoder_time_downscale);
   c.decoder_time_upscale = config.get("decoder_time_upscale", c.decoder_time_upscale);

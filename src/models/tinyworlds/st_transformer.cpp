@@ -5,7 +5,6 @@
 #include <cmath>
 
 #include "layers/norm.h"
-#include "orrery/error.h"
 
 namespace orrery::models {
 namespace {
@@ -35,18 +34,14 @@ TinyWorldConfig TinyWorldConfig::from(const Config& config) {
   c.latent_dim = config.get("latent_dim", c.latent_dim);
   c.num_bins = config.get("num_bins", c.num_bins);
   c.action_dim = config.get("conditioning_dim", c.action_dim);
-  const auto require = [&](bool holds, const char* key, const char* expected) {
-    if (!holds)
-      throw Error(ErrorKind::kConfig,
-                  {.place = config.place() + ": " + key, .what = "cannot be built", .expected = expected});
-  };
-  require(c.num_blocks > 0, "num_blocks", "a number above 0");
-  require(c.num_heads > 0 && c.embed_dim > 0 && c.embed_dim % c.num_heads == 0, "num_heads", "a divisor of embed_dim");
-  require(even(c.embed_dim) == c.embed_dim, "embed_dim", "an even number");
-  require(c.patch_size > 0 && c.frame_size > 0 && c.frame_size % c.patch_size == 0, "patch_size", "a divisor of frame_size");
+  config.check(c.num_blocks > 0, "num_blocks", "a number above 0");
+  config.check(c.num_heads > 0 && c.embed_dim > 0 && c.embed_dim % c.num_heads == 0, "num_heads", "a divisor of embed_dim");
+  config.check(even(c.embed_dim) == c.embed_dim, "embed_dim", "an even number");
+  config.check(c.patch_size > 0 && c.frame_size > 0 && c.frame_size % c.patch_size == 0, "patch_size",
+               "a divisor of frame_size");
   const double codes = std::pow(static_cast<double>(c.num_bins), static_cast<double>(c.latent_dim));
-  require(c.num_bins > 1 && c.latent_dim > 0 && codes < 0x1p31, "num_bins", "2 or more, and fewer than 2^31 codes");
-  require(!config.get("use_moe", false), "use_moe", "false: mixtures of experts are not known");
+  config.check(c.num_bins > 1 && c.latent_dim > 0 && codes < 0x1p31, "num_bins", "2 or more, and fewer than 2^31 codes");
+  config.check(!config.get("use_moe", false), "use_moe", "false: mixtures of experts are not known");
   return c;
 }
 

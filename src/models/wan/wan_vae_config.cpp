@@ -5,8 +5,6 @@
 #include <string>
 #include <utility>
 
-#include "orrery/error.h"
-
 namespace orrery::models {
 
 namespace {
@@ -15,10 +13,6 @@ const std::vector<double> kWan21Mean = {-0.7571, -0.7089, -0.9113, 0.1075,  -0.1
                                         0.4134,  -0.0715, 0.5517,  -0.3632, -0.1922, -0.9497, 0.2503,  -0.2921};
 const std::vector<double> kWan21Std = {2.8184, 1.4541, 2.3275, 2.6558, 1.2196, 1.7708, 2.6052, 2.0743,
                                        3.2687, 2.1526, 2.8652, 1.5579, 1.6382, 1.1253, 2.8251, 1.9160};
-
-[[noreturn]] void refuse(const Config& config, const std::string& key, const std::string& expected, const std::string& got) {
-  throw Error(ErrorKind::kConfig, {config.place() + ": " + key, "does not fit the rest", expected, got, ""});
-}
 
 }  // namespace
 
@@ -43,34 +37,28 @@ WanVaeConfig WanVaeConfig::from(const Config& config) {
   config.get<int64_t>("scale_factor_temporal", 4);
   config.get<int64_t>("scale_factor_spatial", 8);
 
-  const auto positive = [&](const char* key, int64_t value) {
-    if (value < 1) refuse(config, key, "a positive number", std::to_string(value));
-  };
+  const auto positive = [&](const char* key, int64_t value) { config.check(value > 0, key, "a positive number"); };
   positive("base_dim", c.base_dim);
   positive("decoder_base_dim", c.decoder_base_dim);
   positive("z_dim", c.z_dim);
   positive("num_res_blocks", c.num_res_blocks + 1);
   positive("patch_size", c.patch_size);
   positive("dim_mult", c.levels());
-  if (c.levels() > 16) refuse(config, "dim_mult", "at most 16 entries", std::to_string(c.levels()));
+  config.check(c.levels() <= 16, "dim_mult", "at most 16 entries");
   for (int64_t multiple : c.dim_mult) positive("dim_mult", multiple);
-  if (static_cast<int64_t>(c.temperal_downsample.size()) < c.levels() - 1) {
-    refuse(config, "temperal_downsample", "an entry for each of " + std::to_string(c.levels() - 1) + " steps between levels",
-           std::to_string(c.temperal_downsample.size()) + " entries");
-  }
+  config.check(std::ssize(c.temperal_downsample) >= c.levels() - 1, "temperal_downsample",
+               "an entry for each of " + std::to_string(c.levels() - 1) + " steps between levels");
   const int64_t area = c.patch_size * c.patch_size;
   for (auto [key, value] : {std::pair("in_channels", c.in_channels), std::pair("out_channels", c.out_channels)}) {
     positive(key, value);
-    if (value % area != 0) refuse(config, key, "a multiple of patch_size² = " + std::to_string(area), std::to_string(value));
+    config.check(value % area == 0, key, "a multiple of patch_size² = " + std::to_string(area));
   }
   if (c.is_residual) {
     // The shortcuts share channels out in whole groups.
     for (int64_t level = 0; level < c.levels(); ++level) {
       const int64_t before = c.base_dim * (level == 0 ? 1 : c.dim_mult[level - 1]), out = c.base_dim * c.dim_mult[level];
       const int64_t factor = (level + 1 < c.levels() ? 4 : 1) * (c.downsamples_time(level) ? 2 : 1);
-      if (before * factor % out != 0) {
-        refuse(config, "dim_mult", "steps whose shortcuts divide evenly", std::to_string(before) + " to " + std::to_string(out));
-      }
+      config.check(before * factor % out == 0, "dim_mult", "steps whose shortcuts divide evenly");
     }
   }
   return c;
