@@ -31,6 +31,14 @@ std::string hexadecimal(uint64_t value) {
 
 }  // namespace
 
+void WorldPrompt::refuse() const {
+  const Conditions& given = conditions;
+  if (text.empty() && !given.text.defined() && !given.image.defined() && !given.camera.defined() && given.controls.empty())
+    return;
+  throw Error(ErrorKind::kArgument,
+              {.place = "prompt", .what = "cannot be used by this world", .expected = "pictures alone"});
+}
+
 World::World() : identity_(std::make_shared<ModelIdentity>("")) {}
 World::~World() = default;
 

@@ -19,9 +19,12 @@
 namespace orrery {
 
 /// What a world is begun with beside pictures; a world rejects what it cannot use.
-struct WorldPrompt {
+struct ORRERY_API WorldPrompt {
   std::string text;       ///< for worlds with a text encoder
   Conditions conditions;  ///< or embeddings, camera, …, by meaning
+
+  /// For worlds that are begun with pictures and nothing else: throws Error(kArgument) if anything is given.
+  void refuse() const;
 };
 
 /// What happened, enough to imagine it again to the byte: where it began, what was done, and a hash of what was seen.

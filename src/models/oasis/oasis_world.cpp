@@ -109,9 +109,7 @@ class OasisWorld final : public World {
   int64_t width() const override { return dit_->input_w() * vae_->spec().spatial_stride; }
 
   State observe(const Video& observed, uint64_t seed, const WorldPrompt& prompt) const override {
-    if (!prompt.text.empty() || prompt.conditions.text.defined() || prompt.conditions.image.defined())
-      throw Error(ErrorKind::kArgument,
-                  {.place = "prompt", .what = "cannot be used by this world", .expected = "pictures alone"});
+    prompt.refuse();
     State state;
     state.seed = seed;
     const Video small = resize(observed, {.height = height(), .width = width()});

@@ -45,11 +45,7 @@ class TinyWorld final : public World {
 
  protected:
   State observe(const Video& observed, uint64_t seed, const WorldPrompt& prompt) const override {
-    const Conditions& given = prompt.conditions;
-    if (!prompt.text.empty() || given.text.defined() || given.image.defined() || given.camera.defined() ||
-        !given.controls.empty())
-      throw Error(ErrorKind::kArgument,
-                  {.place = "prompt", .what = "cannot be used by this world", .expected = "a picture alone"});
+    prompt.refuse();
     const at::Tensor frames =
         to_input(resize(observed, {.height = height(), .width = width()})).to(device());  // [1,3,T,H,W]
     const int64_t missing = window_ - frames.size(2);

@@ -74,11 +74,7 @@ class OrreryWorld final : public World {
   int64_t width() const override { return tokenizer_->sample_size(); }
 
   State observe(const Video& observed, uint64_t seed, const WorldPrompt& prompt) const override {
-    const Conditions& given = prompt.conditions;
-    if (!prompt.text.empty() || given.text.defined() || given.image.defined() || given.camera.defined() ||
-        !given.controls.empty())
-      throw Error(ErrorKind::kArgument,
-                  {.place = "prompt", .what = "cannot be used by this world", .expected = "a picture alone"});
+    prompt.refuse();
     State state;
     state.seed = seed;
     const std::vector<float> unknown(transformer_->action_features(), 0);
