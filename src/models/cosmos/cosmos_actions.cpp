@@ -26,19 +26,17 @@ void name_bridge(ActionSpace& space) {
   space.normalisation = "times 20, the gripper as it is";
   const std::vector<double> still(kBridgeWidth, 0.0);
   const auto name = [&](const char* what, size_t column, double value) { (space.named[what] = still)[column] = value; };
+  const auto both_ways = [&](const char* there, const char* back, size_t column, double value) {
+    name(there, column, value);
+    name(back, column, -value);
+  };
   space.named["nothing"] = space.named["open gripper"] = still;
-  name("move forward", 0, kMove);
-  name("move back", 0, -kMove);
-  name("move left", 1, kMove);
-  name("move right", 1, -kMove);
-  name("move up", 2, kMove);
-  name("move down", 2, -kMove);
-  name("roll right", 3, kTurn);
-  name("roll left", 3, -kTurn);
-  name("pitch down", 4, kTurn);
-  name("pitch up", 4, -kTurn);
-  name("turn left", 5, kTurn);
-  name("turn right", 5, -kTurn);
+  both_ways("move forward", "move back", 0, kMove);
+  both_ways("move left", "move right", 1, kMove);
+  both_ways("move up", "move down", 2, kMove);
+  both_ways("roll right", "roll left", 3, kTurn);
+  both_ways("pitch down", "pitch up", 4, kTurn);
+  both_ways("turn left", "turn right", 5, kTurn);
   name("close gripper", 6, 1);
   space.keys = {{"w", "move forward"},        {"s", "move back"},      {"a", "move left"},
                 {"d", "move right"},          {"r", "move up"},        {"f", "move down"},
