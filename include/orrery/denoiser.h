@@ -31,6 +31,10 @@ class ORRERY_API Denoiser : public Component {
   /// What the network says of `noisy` [B,C,t,h,w] at `times` float [B,K]: one noise time a sample (K = 1), a latent frame (K
   /// = t) or a token (K = N), in the units its reference's `timestep` has. Same shape as `noisy`.
   virtual Latents forward(const Latents& noisy, const at::Tensor& times, const Context& context) const = 0;
+
+ protected:
+  /// Throws Error(kArgument) where a prompt is needed and lacks.
+  void require_text(const Conditions& conditions) const;
 };
 
 }  // namespace orrery

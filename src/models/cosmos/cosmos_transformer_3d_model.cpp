@@ -189,12 +189,7 @@ void CosmosTransformer3DModel::renew(Context& context, const Conditions& conditi
 
 std::unique_ptr<Denoiser::Context> CosmosTransformer3DModel::prepare(const Conditions& conditions,
                                                                      at::IntArrayRef shape) const {
-  if (!conditions.text.defined())
-    throw Error(ErrorKind::kArgument, {.place = class_name(),
-                                       .what = "needs text embeddings",
-                                       .expected = "conditions.text float [B,L,D]",
-                                       .got = "none",
-                                       .hint = "give a prompt, or embeddings from a file"});
+  require_text(conditions);
   return make_context({.text = conditions.text,
                        .image = conditions.image,
                        .text_mask = conditions.text_mask,

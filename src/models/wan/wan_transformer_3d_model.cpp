@@ -117,12 +117,7 @@ std::unique_ptr<WanContext> WanTransformer3DModel::make_context(const at::Tensor
 
 std::unique_ptr<Denoiser::Context> WanTransformer3DModel::prepare(const Conditions& conditions,
                                                                   at::IntArrayRef shape) const {
-  if (!conditions.text.defined())
-    throw Error(ErrorKind::kArgument, {.place = class_name(),
-                                       .what = "needs text embeddings",
-                                       .expected = "conditions.text float [B,L,D]",
-                                       .got = "none",
-                                       .hint = "give a prompt, or embeddings from a file"});
+  require_text(conditions);
   if (config_.image_dim > 0 && !conditions.image.defined())
     throw Error(ErrorKind::kArgument, {.place = class_name(),
                                        .what = "needs a picture's embedding",
