@@ -68,7 +68,8 @@ orrery::CodeOptions CodingOptions::options() const {
           .chunk = chunk,
           .raw = true,
           .tile = tile,
-          .tile_overlap = tile_overlap};
+          .tile_overlap = tile_overlap,
+          .work = work()};
 }
 
 void Tokens::save(const fs::path& path) const {

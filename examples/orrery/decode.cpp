@@ -22,8 +22,7 @@ void run(const Options& options) {
   require_writable(options.output);
   const Tokens tokens = Tokens::load(options.tokens);
   const auto tokenizer = orrery::Tokenizer::from_pretrained(options.model.path, options.model.load());
-  orrery::CodeOptions coding = options.coding.options();
-  coding.work = work();
+  const orrery::CodeOptions coding = options.coding.options();
 
   if (options.output.extension() == ".safetensors") {  // the network's own numbers, before any rounding
     const at::Tensor& given = tokens.latents.video;

@@ -18,8 +18,7 @@ void run(const Options& options) {
   require_writable_file(options.output);
   const orrery::Video video = options.clip.read();
   const auto tokenizer = orrery::Tokenizer::from_pretrained(options.model.path, options.model.load());
-  orrery::CodeOptions coding = options.coding.options();
-  coding.work = work();
+  const orrery::CodeOptions coding = options.coding.options();
   const Tokens tokens{.latents = tokenizer.encode(video, coding),
                       .class_name = tokenizer.class_name(),
                       .frames = video.num_frames(),

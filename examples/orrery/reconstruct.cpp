@@ -30,8 +30,7 @@ void run(const Options& options) {
   require_writable(options.output);
   const orrery::Video video = options.clip.read();
   const auto tokenizer = orrery::Tokenizer::from_pretrained(options.model.path, options.model.load());
-  orrery::CodeOptions coding = options.coding.options();
-  coding.work = work();
+  const orrery::CodeOptions coding = options.coding.options();
 
   const Stopwatch encoding;
   const orrery::Latents latents = tokenizer.encode(video, coding);
