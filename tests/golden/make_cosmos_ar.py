@@ -16,6 +16,8 @@ from unittest.mock import MagicMock
 import torch
 from safetensors.torch import save_file
 
+from component_case import write_case
+
 BASE = dict(n_layers=2, dim=48, n_heads=6, n_kv_heads=3, head_dim=None, ffn_hidden_size=56, vocab_size=70, norm_type="rmsnorm",
             norm_eps=1e-5, rope_theta=500000, rope_dim="3D", pytorch_rope_version="v2", use_qk_normalization=True,
             causal_mask=True, fuse_qkv=False, apply_abs_pos_emb=False, apply_yarn=False, yarn_scale=None, yarn_beta_fast=None,
@@ -95,13 +97,9 @@ def main():
         described = {"_class_name": "Transformer", "_library": "cosmos_predict1.autoregressive.networks.transformer", **config,
                      "training_type": "video_to_video"}
         (folder / "model" / "config.json").write_text(json.dumps(described, indent=1) + "\n")
-        save_file(given, folder / "in.safetensors")
-        save_file({"logits": logits.contiguous()}, folder / "expected.safetensors")
-        case = {"call": "dynamics.logits", "model": "model", "args": ["--device", "cpu", "--dtype", "float32"],
-                "tolerance": {"max_rel_l2": 3e-5}, "dialect": "original",
-                "reference": "nvidia-cosmos/cosmos-predict1 (Apache-2.0), Transformer.forward in float32 on a CPU, megatron stubbed",
-                "note": "random weights; a form that no release has"}
-        (folder / "case.json").write_text(json.dumps(case, indent=1) + "\n")
+        write_case(folder, "dynamics.logits", "model", given, {"logits": logits}, "original",
+                   "nvidia-cosmos/cosmos-predict1 (Apache-2.0), Transformer.forward in float32 on a CPU, megatron stubbed",
+                   "random weights; a form that no release has")
         print(name, logits.shape, logits.std().item())
 
 

@@ -20,10 +20,13 @@ from unittest.mock import MagicMock
 import torch
 from safetensors.torch import save_file
 
+from component_case import write_case
+
 BITS = 6
 NETWORK = dict(num_layers=2, num_heads=2, d_model=24, T=5, S=9, image_vocab_size=2**BITS, num_factored_vocabs=2, use_mup=False,
                qkv_bias=False, proj_bias=True, attn_drop=0.0, mlp_ratio=2.0, mlp_drop=0.0, mlp_bias=True)
 FORMS = {"genie_norms": dict(qk_norm=False), "genie_qk_norm_mup": dict(qk_norm=True, use_mup=True, num_factored_vocabs=3, qkv_bias=True)}
+REFERENCE = "1x-technologies/1xgpt (Apache-2.0), in float32 on a CPU"
 TOKENIZER = dict(z_channels=BITS, base_channels=32, ch_mult=(2, 1), num_res_blocks=1, codebook_size=2**BITS)
 
 
@@ -68,15 +71,6 @@ def stored(module, prefix=""):
     return {prefix + k: v.bfloat16() for k, v in module.state_dict().items()}
 
 
-def case(folder, call, model, given, expected, note):
-    folder.mkdir(parents=True, exist_ok=True)
-    save_file({k: v.contiguous() for k, v in given.items()}, folder / "in.safetensors")
-    save_file({k: v.contiguous() for k, v in expected.items()}, folder / "expected.safetensors")
-    text = {"call": call, "model": model, "args": ["--device", "cpu", "--dtype", "float32"], "tolerance": {"max_rel_l2": 3e-5},
-            "dialect": "original", "reference": "1x-technologies/1xgpt (Apache-2.0), in float32 on a CPU", "note": note}
-    (folder / "case.json").write_text(json.dumps(text, indent=1) + "\n")
-
-
 def main():
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--original", required=True)
@@ -98,7 +92,7 @@ def main():
         tokens = torch.randint(2**BITS + 1, (2, config["T"] * config["S"]), generator=torch.Generator().manual_seed(seed))
         tokens[:, 2 * config["S"]:2 * config["S"] + 4] = 2**BITS  # the mask
         logits = network.compute_logits(tokens.view(2, config["T"], 3, 3)).flatten(2).transpose(1, 2)
-        case(folder, "dynamics.logits", "model", {"input_ids": tokens}, {"logits": logits}, "random weights, tiny")
+        write_case(folder, "dynamics.logits", "model", {"input_ids": tokens}, {"logits": logits}, "original", REFERENCE, "random weights, tiny")
 
     config = VQConfig(**TOKENIZER)
     encoder, decoder, quantize = draw(Encoder(config), 61), draw(Decoder(config), 62), LFQ(config).eval()
@@ -125,10 +119,10 @@ def main():
         return pictures, quantized, indices.view(codes.shape[0], *codes.shape[2:])
 
     pictures, quantized, indices = indices_of(torch.rand(2, 3, 6, 10, generator=generator) * 2 - 1)
-    case(encode, "vae.encode", "model", {"sample": pictures}, {"latent": quantized, "indices": indices.int()}, "random weights, tiny")
+    write_case(encode, "vae.encode", "model", {"sample": pictures}, {"latent": quantized, "indices": indices.int()}, "original", REFERENCE, "random weights, tiny")
     given = torch.randint(2**BITS, (2, 3, 5), generator=generator).int()
     codes = quantize.get_codebook_entry(given.flatten(1).long(), bhwc=(2, 3, 5, BITS))
-    case(decode, "vae.decode", "../genie_vq_model_encode/model", {"indices": given}, {"sample": decoder(codes)}, "random weights, tiny")
+    write_case(decode, "vae.decode", "../genie_vq_model_encode/model", {"indices": given}, {"sample": decoder(codes)}, "original", REFERENCE, "random weights, tiny")
 
     # A future: two frames are seen. visualize.py flips the bits of the published tokens before it decodes them.
     network = networks["genie_norms"]

@@ -15,7 +15,7 @@ import torch
 from safetensors.torch import save_file
 from torch import nn
 
-TOLERANCE = 3e-5
+from component_case import write_case
 
 
 def randomise(module: nn.Module, seed: int) -> nn.Module:
@@ -29,15 +29,6 @@ def randomise(module: nn.Module, seed: int) -> nn.Module:
             noise = 1 + 0.25 * noise if name.endswith("weight") else 0.1 * noise
         parameter.data.copy_(noise.to(torch.bfloat16).float())
     return module.eval()
-
-
-def write_case(folder: Path, call: str, model: str, given: dict, expected: dict, dialect: str, reference: str, note: str):
-    folder.mkdir(parents=True, exist_ok=True)
-    save_file({k: v.contiguous() for k, v in given.items()}, folder / "in.safetensors")
-    save_file({k: v.contiguous() for k, v in expected.items()}, folder / "expected.safetensors")
-    case = {"call": call, "model": model, "args": ["--device", "cpu", "--dtype", "float32"],
-            "tolerance": {"max_rel_l2": TOLERANCE}, "dialect": dialect, "reference": reference, "note": note}
-    (folder / "case.json").write_text(json.dumps(case, indent=1) + "\n")
 
 
 def autoencoder_tiny(out: Path, name: str, seed: int, size: tuple, stored: torch.dtype, **config):

@@ -17,6 +17,8 @@ import sys
 import torch
 from safetensors.torch import save_file
 
+from component_case import write_case
+
 FRAME, WINDOW = 12, 3
 SHARED = dict(frame_size=(FRAME, FRAME), patch_size=2, embed_dim=24, num_heads=2)
 ACTIONS = [2, 0, 3, 1, 3]
@@ -37,14 +39,9 @@ def draw(module, seed):
 
 
 def case(folder, call, model, given, expected):
-    folder.mkdir(parents=True, exist_ok=True)
-    save_file({k: v.contiguous() for k, v in given.items()}, folder / "in.safetensors")
-    save_file({k: v.contiguous() for k, v in expected.items()}, folder / "expected.safetensors")
     for value in expected.values():
         assert not value.is_floating_point() or value.std() > 0.02
-    text = {"call": call, "model": model, "args": ["--device", "cpu", "--dtype", "float32"], "tolerance": {"max_rel_l2": 3e-5},
-            "dialect": "original", "reference": "AlmondGod/tinyworlds (MIT), in float32 on a CPU", "note": "random weights, tiny"}
-    (folder / "case.json").write_text(json.dumps(text, indent=1) + "\n")
+    write_case(folder, call, model, given, expected, "original", "AlmondGod/tinyworlds (MIT), in float32 on a CPU", "random weights, tiny")
 
 
 def main():
