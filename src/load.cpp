@@ -29,7 +29,6 @@ constexpr const char* kTokenizer = "tokenizer";
 const std::string kTransformer = "transformer";
 constexpr size_t kMaxBundle =
     16;  // more files than any release has beside each other: something else, and slow to look into
-constexpr const char* kWeightForm = "weights_in_memory";  // a WeightForm, for those who read it: layers::weight_form()
 
 const models::Entry* known_class(const std::string& class_name) {
   for (const models::Entry& entry : models::entries())
@@ -266,17 +265,12 @@ std::unique_ptr<Component> load_component(const ComponentDescription& descriptio
     if (description.name.starts_with(kTokenizer)) return load_text_tokenizer(description.path, description.class_name);
     const models::Entry& entry = models::entry_of(description.class_name, place);
     const Weights weights = open_weights(description, entry, options).to(options.dtype, options.device);
-    const bool other_form = options.weights != WeightForm::kStored;
-    const Config config = other_form ? description.config.with(kWeightForm, static_cast<int64_t>(options.weights))
-                                     : description.config;
+    const Config config = models::in_form(description.config, options.weights);
     std::unique_ptr<Component> component = entry.build(config, weights);
     component->device_ = options.device;
+    models::check_form(config, options.weights, description.class_name);
     const auto unread = config.unread();
-    const auto ignores = [&](const char* key) { return std::find(unread.begin(), unread.end(), key) != unread.end(); };
-    if (other_form && ignores(kWeightForm))
-      throw Error(ErrorKind::kUnsupported,
-                  {.place = description.class_name, .what = "keeps its matrices as they are stored", .hint = "leave --weights away"});
-    if (ignores("_stream_from"))
+    if (std::find(unread.begin(), unread.end(), "_stream_from") != unread.end())
       throw Error(ErrorKind::kUnsupported,
                   {.place = description.class_name, .what = "has no blocks to stream", .hint = "leave --max-memory away"});
     if (const auto unused = weights.unused(); !unused.empty())

@@ -14,8 +14,8 @@ namespace program {
 namespace {
 
 struct Options {
-  std::string path;
-  int64_t frames = 0, height = 0, width = 0;
+  std::string path, weights = "stored";
+  orrery::MemoryQuestion asked;
   bool json = false;
 };
 
@@ -87,11 +87,15 @@ void print_actions(const orrery::ActionSpace& space) {
 
 // What a world model needs to imagine a future; nothing for what is none.
 std::optional<orrery::MemoryNeed> memory_of(const orrery::ModelDescription& model, const Options& options) {
-  if (model.kind != "pipeline") return std::nullopt;
+  const bool tokens = model.components.size() == 1 && model.components[0].name == "dynamics";
+  if (model.kind != "pipeline" && !tokens) return std::nullopt;
+  orrery::MemoryQuestion asked = options.asked;
+  asked.weights = parse_weight_form(options.weights);
   try {
-    return orrery::predict_memory(model, options.frames, options.height, options.width);
+    return orrery::predict_memory(model, asked);
   } catch (const orrery::Error& error) {  // what is wrong with the parts stands in the table
-    if (error.kind() == orrery::ErrorKind::kUnsupported && orrery::describe_action_space(model)) return std::nullopt;
+    if (error.kind() == orrery::ErrorKind::kUnsupported && (tokens || orrery::describe_action_space(model)))
+      return std::nullopt;
     std::fprintf(stderr, "the memory cannot be predicted: %s\n", error.what());
     return std::nullopt;
   }
@@ -131,9 +135,12 @@ void add_inspect(CLI::App& app) {
   const auto options = std::make_shared<Options>();
   CLI::App* command = app.add_subcommand("inspect", "Tell what a model holds and whether it is whole, from headers only");
   command->add_option("path,--model", options->path, "Pipeline or component folder, checkpoint file, or hub id")->required();
-  command->add_option("--num-frames", options->frames, "Predict the memory for so many frames")->check(above_zero());
-  command->add_option("-W,--width", options->width, "… of this width")->check(above_zero());
-  command->add_option("-H,--height", options->height, "… and height")->check(above_zero());
+  command->add_option("--num-frames", options->asked.frames, "Predict the memory for so many frames")->check(above_zero());
+  command->add_option("-W,--width", options->asked.width, "… of this width")->check(above_zero());
+  command->add_option("-H,--height", options->asked.height, "… and height")->check(above_zero());
+  add_weight_form_to(*command, options->weights);
+  command->add_option("--tokenizer", options->asked.video_tokenizer,
+                      "Video tokenizer of a world of tokens, if it lies elsewhere");
   command->add_flag("--json", options->json, "Print one JSON object");
   command->final_callback([=] { run(*options); });
 }

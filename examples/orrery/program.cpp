@@ -103,13 +103,20 @@ void ModelOptions::add_to(CLI::App& command) {
   command.add_option("--dtype", dtype, "Precision of the arithmetic: float32, bfloat16 or float16")
       ->check(CLI::IsMember(kDtypes))
       ->capture_default_str();
+  add_weight_form_to(command, weights);
+  command.add_flag("--exact", exact, "Nothing lossy, whatever else is asked for: int8 and bfloat16 weights are left out");
+  command.add_option("--threads", threads, "CPU threads; as many as there are cores if not given")->check(above_zero());
+}
+
+void add_weight_form_to(CLI::App& command, std::string& weights) {
   command
       .add_option("--weights", weights,
                   "Form of a network's matrices in memory: stored, float32, bfloat16 or int8 (made at load; lossy, fast)")
       ->check(CLI::IsMember(kWeightForms))
       ->capture_default_str();
-  command.add_flag("--exact", exact, "Nothing lossy, whatever else is asked for: int8 and bfloat16 weights are left out");
-  command.add_option("--threads", threads, "CPU threads; as many as there are cores if not given")->check(above_zero());
+}
+orrery::WeightForm parse_weight_form(const std::string& weights) {
+  return kWeightForms.at(weights);
 }
 
 void ModelOptions::add_loras_to(CLI::App& command) {
@@ -123,7 +130,7 @@ void ModelOptions::add_loras_to(CLI::App& command) {
 
 orrery::LoadOptions ModelOptions::load() const {
   if (threads > 0) at::set_num_threads(threads);
-  orrery::WeightForm form = kWeightForms.at(weights);
+  orrery::WeightForm form = parse_weight_form(weights);
   if (exact && (form == orrery::WeightForm::kInt8 || form == orrery::WeightForm::kBFloat16)) {
     std::fprintf(stderr, "--exact: weights stay as they are stored, not %s\n", weights.c_str());
     form = orrery::WeightForm::kStored;

@@ -29,6 +29,10 @@ struct ModelOptions {
   orrery::LoadOptions load() const;
 };
 
+/// --weights, and what it means.
+void add_weight_form_to(CLI::App& command, std::string& weights);
+orrery::WeightForm parse_weight_form(const std::string& weights);
+
 /// A bar with an estimate on stderr where that is a terminal, and a token that Ctrl-C raises.
 orrery::WorkOptions work();
 

@@ -51,17 +51,24 @@ struct InputRules {
   int64_t most_seen_frames = 0;  ///< of a longer video, only the last so many are looked at; 0: no limit
 };
 
-/// Memory that a pipeline needs, by stage, in bytes.
+/// What a prediction of memory is asked for.
+struct MemoryQuestion {
+  int64_t frames = 0, height = 0, width = 0;  ///< of the future; 0: those that the model was released with
+  WeightForm weights = WeightForm::kStored;   ///< of the networks that step
+  std::string video_tokenizer;                ///< see TokenWorldOptions
+};
+
+/// Memory that a model needs, by stage, in bytes.
 struct MemoryNeed {
   int64_t frames = 0, height = 0, width = 0;  ///< of the future it is told for
-  int64_t text = 0, denoise = 0, decode = 0;  ///< weights as stored and what the work holds beside them
+  int64_t text = 0, denoise = 0, decode = 0;  ///< weights and what the work holds beside them; `denoise` is the dynamics
   int64_t peak() const { return std::max({text, denoise, decode}); }
 };
 
-/// Predicts it from headers, without loading anything: the weights of each stage, and its largest tensors (0 beside the
-/// weights where a family does not tell). Zero sizes: those the model was released with. Throws as from_pretrained does.
-ORRERY_API MemoryNeed predict_memory(const ModelDescription& model, int64_t frames = 0, int64_t height = 0,
-                                     int64_t width = 0);
+/// Predicts it from headers, without loading anything: the weights of each stage in the form that is asked for, the keys and
+/// values that are remembered, and the largest tensors (0 beside the weights where a family does not tell). Throws as
+/// from_pretrained does.
+ORRERY_API MemoryNeed predict_memory(const ModelDescription& model, const MemoryQuestion& asked = {});
 
 namespace pipeline {
 class Generator;  ///< one way of making futures; not for callers

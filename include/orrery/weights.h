@@ -102,9 +102,12 @@ class ORRERY_API Weights {
   struct Report {
     std::vector<std::string> missing;
     std::vector<std::string> misshapen;  ///< "name: expected [..], got [..]"
+    int64_t more_bytes = 0;              ///< that the form in memory takes beyond what is stored (less than 0: fewer)
   };
   /// This view, which fills `report` from now on.
   Weights collecting(std::shared_ptr<Report> report) const;
+  /// Says that a layer keeps what it read in another form, which takes so many bytes more than what is stored.
+  void kept_in_another_form(int64_t more_bytes) const;
 
  private:
   struct Shared;

@@ -38,6 +38,7 @@ at::Tensor multiply_expanding(const at::Tensor& input, const at::Tensor& weight)
 std::pair<at::Tensor, at::Tensor> to_int8(const at::Tensor& weight) {
   at::Tensor whole = at::empty(weight.sizes(), weight.options().dtype(at::kChar));
   at::Tensor scales = at::empty({weight.size(0)}, weight.options().dtype(at::kFloat));
+  if (weight.is_meta()) return {whole, scales};
   const int64_t block = std::max<int64_t>(1, kExpandedElements / weight.size(1));
   for (int64_t start = 0; start < weight.size(0); start += block) {
     const int64_t count = std::min(block, weight.size(0) - start);
@@ -57,10 +58,14 @@ std::pair<at::Tensor, at::Tensor> to_int8(const at::Tensor& weight) {
 
 }  // namespace
 
-Linear::Linear(const Weights& weights, int64_t in_features, int64_t out_features, bool bias) {
+Linear::Linear(const Weights& weights, int64_t in_features, int64_t out_features, bool bias, WeightForm form) {
   const Weights stored = weights.as_stored();
   weight_ = stored.get("weight", {out_features, in_features});
   if (bias) bias_ = stored.get("bias", {out_features});
+  if (form == WeightForm::kStored) return;
+  const auto before = static_cast<int64_t>(weight_.nbytes());
+  *this = resident(form);
+  weights.kept_in_another_form(static_cast<int64_t>(weight_.nbytes() + (scales_.defined() ? scales_.nbytes() : 0)) - before);
 }
 
 WeightForm weight_form(const Config& config) {

@@ -18,8 +18,9 @@ WeightForm weight_form(const Config& config);
 class Linear {
  public:
   Linear() = default;
-  /// Reads "weight" [out, in] and, where `bias`, "bias" [out].
-  Linear(const Weights& weights, int64_t in_features, int64_t out_features, bool bias);
+  /// Reads "weight" [out, in] and, where `bias`, "bias" [out], and keeps the weight in that form; see resident().
+  Linear(const Weights& weights, int64_t in_features, int64_t out_features, bool bias,
+         WeightForm form = WeightForm::kStored);
 
   /// float [..., in] → [..., out]
   at::Tensor operator()(const at::Tensor& input) const;

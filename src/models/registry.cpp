@@ -1,5 +1,7 @@
 #include "models/registry.h"
 
+#include <algorithm>
+
 #include "models/cosmos/cosmos_actions.h"
 #include "models/cosmos/cosmos_controlnet_model.h"
 #include "models/cosmos/cosmos_folder.h"
@@ -33,6 +35,8 @@
 
 namespace orrery::models {
 namespace {
+
+constexpr const char* kWeightForm = "weights_in_memory";  // a WeightForm, for those who read it: layers::weight_form()
 
 template <typename Table>
 const auto& find_class(const Table& table, const std::string& class_name, const std::string& place) {
@@ -113,7 +117,7 @@ const std::vector<WorldEntry>& world_entries() {
       {"OasisWorldPipeline", build_oasis_world, oasis_actions},
       {"OrreryWorldPipeline", build_orrery_world, orrery_world_actions},
       {"RssmWorldPipeline", build_rssm_world, rssm_world_actions},
-      {"TinyWorldsPipeline", build_tiny_world, tiny_world_actions},
+      {"TinyWorldsPipeline", build_tiny_world, tiny_world_actions, tiny_world_clip},
       {"Video2WorldActionConditionedPipeline", build_cosmos_action_world, cosmos_action_space},
   };
   return table;
@@ -141,6 +145,18 @@ const std::vector<Describer>& describers() {
 const std::vector<FolderDescriber>& folder_describers() {
   static const std::vector<FolderDescriber> table = {describe_wan_folder, describe_cosmos_folder};
   return table;
+}
+
+Config in_form(const Config& config, WeightForm form) {
+  return form == WeightForm::kStored ? config : config.with(kWeightForm, static_cast<int64_t>(form));
+}
+
+void check_form(const Config& config, WeightForm form, const std::string& class_name) {
+  const std::vector<std::string> unread = config.unread();
+  if (form != WeightForm::kStored && std::find(unread.begin(), unread.end(), kWeightForm) != unread.end())
+    throw Error(ErrorKind::kUnsupported, {.place = class_name,
+                                          .what = "keeps its matrices as they are stored",
+                                          .hint = "leave --weights away"});
 }
 
 const Entry& entry_of(const std::string& class_name, const std::string& place) {

@@ -40,6 +40,8 @@ struct WorldEntry {
   const char* class_name;
   std::unique_ptr<World> (*build)(const ModelDescription& model, const LoadOptions& options);
   ActionSpace (*action_space)(const ModelDescription& model);  ///< without loading weights
+  /// Frames that its networks look at together, their height and width, by which memory is predicted; null: not told.
+  std::vector<int64_t> (*clip)(const ModelDescription& model) = nullptr;
 };
 
 /// A folder of original files without model_index.json: the pipeline that these component classes make together.
@@ -74,6 +76,10 @@ const WorldEntry& world_entry_of(const std::string& class_name, const std::strin
 const std::vector<BundleEntry>& bundle_entries();
 /// The describers of every family, most specific first.
 const std::vector<Describer>& describers();
+/// The config with which a builder keeps matrices in this form in memory, and a look at whether it did: throws
+/// Error(kUnsupported) where what was built from such a config has no other form than the stored.
+Config in_form(const Config& config, WeightForm form);
+void check_form(const Config& config, WeightForm form, const std::string& class_name);
 /// The entry of a class; throws Error(kUnsupported) listing the known ones.
 const Entry& entry_of(const std::string& class_name, const std::string& place);
 

@@ -54,7 +54,7 @@ T5EncoderModel::T5EncoderModel(const Config& config, const Weights& weights)
   const int64_t attention = num_heads_ * config.get<int64_t>("d_kv", 64);
   const WeightForm weight_form = layers::weight_form(config);
   const auto linear = [weight_form](const Weights& from, int64_t in_features, int64_t out_features) {
-    return layers::Linear(from, in_features, out_features, /*bias=*/false).resident(weight_form);
+    return layers::Linear(from, in_features, out_features, /*bias=*/false, weight_form);
   };
   const FeedForwardForm form = form_of(config);
   activation_ = form.activation;

@@ -126,6 +126,10 @@ Weights Weights::collecting(std::shared_ptr<Report> report) const {
   return view;
 }
 
+void Weights::kept_in_another_form(int64_t more_bytes) const {
+  if (report_) report_->more_bytes += more_bytes;
+}
+
 std::string Weights::locate(std::string_view name) const {
   const std::string full = prefix_ + std::string(name);
   if (!names_) return shared_->stored_name(full);

@@ -3,12 +3,10 @@
 #include <ATen/ATen.h>
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
-#include <malloc.h>
 
 #include <algorithm>
 #include <cmath>
 #include <filesystem>
-#include <fstream>
 #include <sstream>
 #include <string>
 
@@ -20,6 +18,7 @@
 #include "support/compare.h"
 #include "support/far_device.h"
 #include "support/paths.h"
+#include "support/peak_memory.h"
 #include "support/temporary.h"
 
 namespace orrery {
@@ -92,11 +91,7 @@ class MidSizeTest : public ::testing::Test {
 class MemoryTest : public MidSizeTest {
  protected:
   void SetUp() override {
-#if defined(__SANITIZE_ADDRESS__)
-    GTEST_SKIP() << "the sanitizer's own memory is in the way";
-#endif
-    std::ofstream file("/proc/self/clear_refs");
-    if (!(file << "5" << std::flush)) GTEST_SKIP() << "the peak of this process cannot be reset here";
+    if (!testing::can_measure_peak_memory()) GTEST_SKIP() << "the peak of this process cannot be measured here";
     at::manual_seed(3);
     // Once with small parts, so that what is loaded and kept for good is not counted.
     const fs::path small = parts(/*video=*/false);
@@ -113,22 +108,13 @@ class MemoryTest : public MidSizeTest {
     if (frames > 1) options.seen = at::zeros({1, 3, 1, side, side});
     pipeline.generate(options, [](const at::Tensor&) {});
   }
-  static int64_t status(const std::string& key) {
-    std::ifstream file("/proc/self/status");
-    for (std::string line; std::getline(file, line);)
-      if (line.starts_with(key)) return std::stoll(line.substr(key.size() + 1)) * 1024;
-    return 0;
-  }
   // Bytes at the peak above what this process had before.
   static int64_t peak_of(const std::string& path, int64_t side, int64_t frames, int64_t max_memory = 0) {
-    malloc_trim(0);  // what was freed is given back, so that it is not there to be used again unseen
-    std::ofstream("/proc/self/clear_refs") << "5" << std::flush;
-    const int64_t before = status("VmRSS");
-    generate(WorldModelPipeline::from_pretrained(path, {}, max_memory), side, frames, kText);
-    return status("VmHWM") - before;
+    return testing::peak_memory_of(
+        [&] { generate(WorldModelPipeline::from_pretrained(path, {}, max_memory), side, frames, kText); });
   }
   static void expect_near(const std::string& path, int64_t side, int64_t frames, double factor) {
-    const MemoryNeed need = predict_memory(describe_model(path), frames, side, side);
+    const MemoryNeed need = predict_memory(describe_model(path), {.frames = frames, .height = side, .width = side});
     const auto predicted = static_cast<double>(std::max(need.denoise, need.decode)),
                measured = static_cast<double>(peak_of(path, side, frames));
     EXPECT_LT(predicted, factor * measured) << frames << " frames of " << side << ", denoising " << need.denoise;

@@ -13,7 +13,7 @@ constexpr double kImageQkNormEps = 1e-6;
 
 // A product of the blocks, in the form in memory that was asked for.
 layers::Linear linear(const Weights& weights, const CosmosBlockConfig& config, int64_t in_features, int64_t out_features) {
-  return layers::Linear(weights, in_features, out_features, /*bias=*/false).resident(config.weight_form);
+  return layers::Linear(weights, in_features, out_features, /*bias=*/false, config.weight_form);
 }
 
 }  // namespace

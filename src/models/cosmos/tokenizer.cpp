@@ -195,6 +195,23 @@ int64_t CosmosAutoencoder::preferred_decode_chunk() const {
   return plan_.decoder.causal() ? std::max<int64_t>(8 / spec_.temporal_stride, 1) : 0;
 }
 
+// Two frames that each convolution over time remembers, a handful of copies of the frames of a chunk where they are largest,
+// and their pixels as they are put in order and handed on.
+int64_t CosmosAutoencoder::work_bytes(at::IntArrayRef latents) const {
+  if (!has_decoder()) return 0;
+  const CosmosNetworkPlan& plan = plan_.decoder;
+  const int64_t chunk = preferred_decode_chunk() > 0 ? std::min(preferred_decode_chunk(), latents[2]) : latents[2];
+  int64_t pixels = latents[0] * latents[3] * latents[4], frames = chunk, largest = 0, remembered = 0;
+  for (const CosmosLevel& level : plan.levels) {
+    if (!plan_.image()) remembered += 2 * 2 * (plan.blocks + 1) * level.width * pixels;
+    frames *= level.time ? 2 : 1;
+    pixels *= level.space ? 4 : 1;
+    largest = std::max(largest, level.width * pixels * frames);
+  }
+  return static_cast<int64_t>(c10::elementSize(dtype_)) *
+         (remembered + 6 * largest + 3 * plan.patch_channels() * pixels * frames);
+}
+
 std::unique_ptr<Component> build_cosmos_autoencoder(const Config& config, const Weights& weights) {
   const c10::InferenceMode guard;
   return std::make_unique<CosmosAutoencoder>(config, weights);

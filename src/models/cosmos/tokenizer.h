@@ -8,12 +8,13 @@
 #include "models/cosmos/tokenizer_config.h"
 #include "models/cosmos/tokenizer_network.h"
 #include "orrery/autoencoder.h"
+#include "orrery/work_bytes.h"
 
 namespace orrery::models {
 
 /// Every Cosmos tokenizer, 0.1 and 1.0: CI, CV, DI, DV at all their compressions, from the original's files (whole, encoder
 /// or decoder alone) and from diffusers' AutoencoderKLCosmos folders. class_name() is the reference's class.
-class CosmosAutoencoder : public Autoencoder {
+class CosmosAutoencoder : public Autoencoder, public TellsWorkBytes {
  public:
   CosmosAutoencoder(const Config& config, const Weights& weights);
 
@@ -27,6 +28,7 @@ class CosmosAutoencoder : public Autoencoder {
   at::Tensor codes_of(const at::Tensor& indices) const override;
   int64_t preferred_encode_chunk() const override;
   int64_t preferred_decode_chunk() const override;
+  int64_t work_bytes(at::IntArrayRef latents) const override;
 
  private:
   Encoded moments_to_latent(const at::Tensor& moments) const;

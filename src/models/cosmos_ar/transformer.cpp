@@ -44,7 +44,7 @@ ArAttention::ArAttention(const Weights& weights, const CosmosArConfig& config, i
     : heads_(config.n_heads), groups_(config.n_kv_heads) {
   const int64_t queries = heads_ * config.head_dim, keys = groups_ * config.head_dim;
   const auto linear = [&](const char* name, int64_t in, int64_t out) {
-    return layers::Linear(weights.sub(name), in, out, false).resident(config.weight_form);
+    return layers::Linear(weights.sub(name), in, out, false, config.weight_form);
   };
   if (weights.has("wqkv.weight")) {
     wqkv_ = linear("wqkv", config.dim, queries + 2 * keys);
@@ -90,9 +90,9 @@ std::pair<at::Tensor, at::Tensor> ArAttention::keys_values(const at::Tensor& tex
 
 ArMlp::ArMlp(const Weights& weights, const CosmosArConfig& config) {
   const int64_t dim = config.dim, hidden = config.ffn_hidden_size;
-  w1_ = layers::Linear(weights.sub("w1"), dim, hidden, false).resident(config.weight_form);
-  w2_ = layers::Linear(weights.sub("w2"), hidden, dim, false).resident(config.weight_form);
-  w3_ = layers::Linear(weights.sub("w3"), dim, hidden, false).resident(config.weight_form);
+  w1_ = layers::Linear(weights.sub("w1"), dim, hidden, false, config.weight_form);
+  w2_ = layers::Linear(weights.sub("w2"), hidden, dim, false, config.weight_form);
+  w3_ = layers::Linear(weights.sub("w3"), dim, hidden, false, config.weight_form);
 }
 
 at::Tensor ArMlp::operator()(const at::Tensor& x) const {
@@ -130,7 +130,7 @@ CosmosArTransformer::CosmosArTransformer(const Config& config, const Weights& we
       dtype_(weights.dtype()),
       tok_embeddings_(weights.as_stored().get("tok_embeddings.weight", {embedding_rows(weights, config_), config_.dim})),
       norm_(weights.sub("norm"), config_.norm_type, config_.dim, config_.norm_eps),
-      output_(layers::Linear(weights.sub("output"), config_.dim, config_.vocab_size, false).resident(config_.weight_form)),
+      output_(weights.sub("output"), config_.dim, config_.vocab_size, false, config_.weight_form),
       rotary_(rotary_table(config_)),
       abs_pos_emb_(absolute_table(config_)) {
   for (int64_t layer = 0; layer < config_.n_layers; ++layer)
@@ -155,6 +155,20 @@ TokenVideoRules CosmosArTransformer::video_rules() const {
           .text_tokens = config_.insert_cross_attn ? 512 : 0,
           .tokenizer_folders = {"Cosmos-Tokenize1-DV8x16x16-720p", "Cosmos-1.0-Tokenizer-DV8x16x16"},
           .text_folders = {"google-t5/t5-11b", "t5-11b"}};
+}
+
+// The keys and values of a whole clip and of its text; and, while a block of the known tokens is read, the stream and its
+// normed copies, query, key and value, the inner layer, and the scores of all heads before and after their softmax.
+int64_t CosmosArTransformer::work_bytes(at::IntArrayRef tokens) const {
+  const TokenVideoRules rules = video_rules();
+  const int64_t frame = tokens[2] * tokens[3], known = std::min(rules.known_latents.back(), tokens[1]) * frame;
+  const int64_t length = tokens[1] * frame + (config_.text_to_video ? 1 : 0), block = std::min(known, kPrefill);
+  const int64_t pages = (length + KvCache::kPage - 1) / KvCache::kPage * KvCache::kPage;
+  int64_t remembered = 0;
+  for (const ArBlock& layer : layers_) remembered += pages + (layer.has_cross_attention() ? rules.text_tokens : 0);
+  const int64_t keys_values = 2 * config_.n_kv_heads * config_.head_dim;
+  const int64_t at_once = 6 * config_.dim + 3 * config_.ffn_hidden_size + 2 * config_.n_heads * known;
+  return static_cast<int64_t>(c10::elementSize(dtype_)) * tokens[0] * (remembered * keys_values + block * at_once);
 }
 
 std::unique_ptr<TokenPredictor::Context> CosmosArTransformer::prepare(const Conditions& conditions) const {

@@ -13,6 +13,7 @@
 #include "models/cosmos_ar/positions.h"
 #include "orrery/token_predictor.h"
 #include "orrery/weights.h"
+#include "orrery/work_bytes.h"
 
 namespace orrery::models {
 
@@ -78,7 +79,7 @@ class ArBlock {
 
 /// Predict1's autoregressive transformer: the next video token after those so far.
 /// Source: nvidia-cosmos/cosmos-predict1:cosmos_predict1/autoregressive/networks/transformer.py@4ed35fa.
-class CosmosArTransformer final : public TokenPredictor {
+class CosmosArTransformer final : public TokenPredictor, public TellsWorkBytes {
  public:
   CosmosArTransformer(const Config& config, const Weights& weights);
 
@@ -87,6 +88,7 @@ class CosmosArTransformer final : public TokenPredictor {
   int64_t capacity() const override { return capacity_; }
   int64_t begin_token() const override { return config_.text_to_video ? config_.vocab_size : -1; }
   TokenVideoRules video_rules() const override;
+  int64_t work_bytes(at::IntArrayRef tokens) const override;
   std::unique_ptr<Context> prepare(const Conditions& conditions) const override;
   at::Tensor logits(const at::Tensor& tokens, Context& context, bool last_only) const override;
 

@@ -142,6 +142,17 @@ TokenVideoRules STMaskGIT::video_rules() const {
   return {.grid = {config_.T, side_, side_}, .known_latents = known, .usual_known = 8, .fps = 2, .steps = 2};
 }
 
+// The keys and values of a whole clip, twice while they grow by a frame; and, while the known frames are read, the stream
+// and its copies, query, key and value, the inner layer before and after its activation, and the logits.
+int64_t STMaskGIT::work_bytes(at::IntArrayRef tokens) const {
+  const int64_t frame = tokens[2] * tokens[3], known = std::min(video_rules().usual_known, tokens[1]) * frame;
+  const auto inner = static_cast<int64_t>(2 * config_.mlp_ratio * static_cast<double>(config_.d_model));
+  const int64_t at_once =
+      4 * config_.d_model + std::max(6 * config_.d_model, inner) + config_.factored_vocab_size * config_.num_factored_vocabs;
+  const int64_t remembered = 4 * config_.num_layers * config_.d_model * tokens[1] * frame;
+  return static_cast<int64_t>(c10::elementSize(dtype_)) * tokens[0] * (remembered + known * at_once);
+}
+
 std::unique_ptr<FramePredictor::Context> STMaskGIT::prepare(int64_t batch) const {
   auto context = std::make_unique<Frames>();
   context->layers.resize(config_.num_layers);

@@ -11,6 +11,7 @@
 #include "orrery/config.h"
 #include "orrery/frame_predictor.h"
 #include "orrery/weights.h"
+#include "orrery/work_bytes.h"
 
 namespace orrery::models {
 
@@ -69,13 +70,14 @@ class GenieBlock {
 
 /// 1X's GENIE: a space-time transformer that fills in masked tokens of the next frame.
 /// Source: 1x-technologies/1xgpt:genie/st_mask_git.py@0069734.
-class STMaskGIT final : public FramePredictor {
+class STMaskGIT final : public FramePredictor, public TellsWorkBytes {
  public:
   STMaskGIT(const Config& config, const Weights& weights);
 
   std::string class_name() const override { return "STMaskGIT"; }
   int64_t vocabulary() const override { return config_.image_vocab_size; }
   TokenVideoRules video_rules() const override;
+  int64_t work_bytes(at::IntArrayRef tokens) const override;
   std::unique_ptr<Context> prepare(int64_t batch) const override;
   void observe(const at::Tensor& frames, Context& context) const override;
   at::Tensor imagine(const FrameSampling& sampling, Context& context) const override;

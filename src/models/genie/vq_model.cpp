@@ -99,10 +99,17 @@ VQModel::VQModel(const Config& config, const Weights& stored) : dtype_(stored.dt
   decoder_.norm_out.emplace_back(decoder.sub("norm_out"), width);
   decoder_.conv_out.emplace_back(decoder.sub("conv_out"), layers::Conv2dSizes{.in = width, .out = 3});
 
+  base_channels_ = base;
   spec_.spatial_stride = int64_t{1} << last;
   spec_.latent_channels = bits;
   spec_.vocabulary = int64_t{1} << bits;
   spec_.image = true;
+}
+
+// A handful of copies of one frame at its finest level.
+int64_t VQModel::work_bytes(at::IntArrayRef latents) const {
+  const int64_t pixels = latents[3] * latents[4] * spec_.spatial_stride * spec_.spatial_stride;
+  return static_cast<int64_t>(c10::elementSize(dtype_)) * latents[0] * 6 * base_channels_ * pixels;
 }
 
 Encoded VQModel::encode_chunk(const at::Tensor& sample, CodecCache& cache, bool /*last*/) const {

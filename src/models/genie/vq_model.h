@@ -11,6 +11,7 @@
 #include "orrery/autoencoder.h"
 #include "orrery/config.h"
 #include "orrery/weights.h"
+#include "orrery/work_bytes.h"
 
 namespace orrery::models {
 
@@ -39,7 +40,7 @@ class VqBlock {
 /// The picture tokenizer of 1X's world model, Open-MAGVIT2: every code is a row of signs, its index their bits, the first
 /// channel's the highest. Each frame of a clip is coded alone. Source:
 /// 1x-technologies/1xgpt:magvit2/models/lfqgan.py@0069734.
-class VQModel final : public Autoencoder {
+class VQModel final : public Autoencoder, public TellsWorkBytes {
  public:
   VQModel(const Config& config, const Weights& weights);
 
@@ -51,6 +52,7 @@ class VQModel final : public Autoencoder {
   at::Tensor codes_of(const at::Tensor& indices) const override;
   int64_t preferred_encode_chunk() const override { return 1; }
   int64_t preferred_decode_chunk() const override { return 1; }
+  int64_t work_bytes(at::IntArrayRef latents) const override;
 
  private:
   struct Stage {
@@ -67,6 +69,7 @@ class VQModel final : public Autoencoder {
   CodecSpec spec_;
   LatentNormalization normalization_;
   at::ScalarType dtype_;
+  int64_t base_channels_ = 0;
   Half encoder_, decoder_;
 };
 

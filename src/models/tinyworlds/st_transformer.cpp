@@ -2,6 +2,7 @@
 
 #include <ATen/ATen.h>
 
+#include <algorithm>
 #include <cmath>
 
 #include "layers/norm.h"
@@ -86,10 +87,10 @@ at::Tensor TinyAttention::operator()(const at::Tensor& x, const at::Tensor& acti
 TinyFeedForward::TinyFeedForward(const Weights& weights, const TinyWorldConfig& config)
     : norm_(weights.sub("norm"), config) {
   const auto shape = weights.shape("w_v.weight");
-  const int64_t hidden = shape && shape->size() == 2 ? (*shape)[0] : 0;
-  w_v_ = layers::Linear(weights.sub("w_v"), config.embed_dim, hidden, true);
-  w_g_ = layers::Linear(weights.sub("w_g"), config.embed_dim, hidden, true);
-  w_o_ = layers::Linear(weights.sub("w_o"), hidden, config.embed_dim, true);
+  hidden_ = shape && shape->size() == 2 ? (*shape)[0] : 0;
+  w_v_ = layers::Linear(weights.sub("w_v"), config.embed_dim, hidden_, true);
+  w_g_ = layers::Linear(weights.sub("w_g"), config.embed_dim, hidden_, true);
+  w_o_ = layers::Linear(weights.sub("w_o"), hidden_, config.embed_dim, true);
 }
 
 at::Tensor TinyFeedForward::operator()(const at::Tensor& x, const at::Tensor& actions) const {
@@ -97,12 +98,16 @@ at::Tensor TinyFeedForward::operator()(const at::Tensor& x, const at::Tensor& ac
 }
 
 TinyTransformer::TinyTransformer(const Weights& weights, const TinyWorldConfig& config)
-    : temporal_dim_(even(config.embed_dim / 3)) {
+    : embed_dim_(config.embed_dim), temporal_dim_(even(config.embed_dim / 3)) {
   for (int64_t i = 0; i < config.num_blocks; ++i) {
     const Weights block = weights.sub("blocks", i);
     blocks_.push_back({TinyAttention(block.sub("spatial_attn"), config, false),
                        TinyAttention(block.sub("temporal_attn"), config, true), TinyFeedForward(block.sub("ffn"), config)});
   }
+}
+
+int64_t TinyTransformer::width_at_once() const {
+  return 3 * embed_dim_ + std::max(5 * embed_dim_, blocks_.empty() ? 0 : 2 * blocks_.front().ffn.hidden());
 }
 
 at::Tensor TinyTransformer::operator()(at::Tensor x, const at::Tensor& actions) const {

@@ -55,8 +55,10 @@ class TinyFeedForward {
  public:
   TinyFeedForward(const Weights& weights, const TinyWorldConfig& config);
   at::Tensor operator()(const at::Tensor& x, const at::Tensor& actions) const;
+  int64_t hidden() const { return hidden_; }
 
  private:
+  int64_t hidden_;
   layers::Linear w_v_, w_g_, w_o_;
   TinyNorm norm_;
 };
@@ -67,6 +69,8 @@ class TinyTransformer {
   TinyTransformer(const Weights& weights, const TinyWorldConfig& config);
   /// x [B,T,P,E]; frame 0 is the first of the clip.
   at::Tensor operator()(at::Tensor x, const at::Tensor& actions = {}) const;
+  /// Numbers that a token has in a block at once: the stream and its copies, with query, key and value or the inner layer.
+  int64_t width_at_once() const;
 
  private:
   struct Block {
@@ -74,7 +78,7 @@ class TinyTransformer {
     TinyFeedForward ffn;
   };
   std::vector<Block> blocks_;
-  int64_t temporal_dim_;
+  int64_t embed_dim_, temporal_dim_;
 };
 
 /// Sine-cosine of the patches' columns and rows, [P,E], zero where the transformer adds that of time.

@@ -18,9 +18,14 @@ TinyDynamics::TinyDynamics(const Config& config, const Weights& weights)
       transformer_(weights.sub("transformer"), config_),
       mask_token_(weights.get("mask_token", {1, 1, 1, config_.latent_dim})),
       positions_(tiny_positions(config_).to(weights.device())) {
-  int64_t vocabulary = 1;
-  for (int64_t i = 0; i < config_.latent_dim; ++i) vocabulary *= config_.num_bins;
-  output_mlp_ = layers::Linear(weights.sub("output_mlp"), config_.embed_dim, vocabulary, true);
+  output_mlp_ = layers::Linear(weights.sub("output_mlp"), config_.embed_dim, quantizer_.vocabulary(), true);
+}
+
+// The transformer over the whole clip, and its logits, those of one frame once more as probabilities.
+int64_t TinyDynamics::work_bytes(at::IntArrayRef tokens) const {
+  const int64_t frame = tokens[0] * tokens[2] * tokens[3], vocabulary = quantizer_.vocabulary();
+  return static_cast<int64_t>(sizeof(float)) *
+         (tokens[1] * frame * (transformer_.width_at_once() + vocabulary) + 2 * frame * vocabulary);
 }
 
 at::Tensor TinyDynamics::logits(const at::Tensor& codes, const at::Tensor& actions) const {

@@ -38,6 +38,12 @@ at::Tensor TinyHead::operator()(const at::Tensor& x) const {
   return linear_(layers::layer_norm(x, kEps, weight_, bias_));
 }
 
+int64_t TinyQuantizer::vocabulary() const {
+  int64_t count = 1;
+  for (int64_t i = 0; i < dim; ++i) count *= bins;
+  return count;
+}
+
 at::Tensor TinyQuantizer::digits(const at::Tensor& z) const {
   return at::round((z.tanh() + 1) * 0.5 * static_cast<double>(bins - 1)).to(at::kLong);
 }
@@ -69,8 +75,14 @@ TinyVideoTokenizer::TinyVideoTokenizer(const Config& config, const Weights& weig
   weights.ignore("quantizer.basis");
   spec_.spatial_stride = config_.patch_size;
   spec_.latent_channels = config_.latent_dim;
-  spec_.vocabulary = 1;
-  for (int64_t i = 0; i < config_.latent_dim; ++i) spec_.vocabulary *= config_.num_bins;
+  spec_.vocabulary = quantizer_.vocabulary();
+}
+
+// The transformer over the whole clip; and its pixels, as patches and as frames.
+int64_t TinyVideoTokenizer::work_bytes(at::IntArrayRef latents) const {
+  const int64_t tokens = latents[0] * latents[2] * latents[3] * latents[4];
+  const int64_t pixels = 2 * 3 * config_.patch_size * config_.patch_size;
+  return static_cast<int64_t>(sizeof(float)) * tokens * (decoder_.width_at_once() + pixels);
 }
 
 // A frame's code depends on those before it and on its place in the clip, so the cache holds the clip so far.

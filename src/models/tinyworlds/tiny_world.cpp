@@ -11,12 +11,14 @@
 namespace orrery::models {
 namespace {
 
+constexpr int64_t kWindow = 2;  // frames that a step looks back on, unless the folder says otherwise
+
 // The three networks as run_inference.py runs them: each step the last frames are made tokens anew.
 class TinyWorld final : public World {
  public:
   TinyWorld(const ModelDescription& model, const LoadOptions& options) {
     const Config& index = model.index;
-    window_ = index.get<int64_t>("context_window", 2);
+    window_ = index.get<int64_t>("context_window", kWindow);
     temperature_ = index.get<double>("temperature", 0.5);
     looks_ = index.get<int64_t>("num_steps", 10);
     for (const ComponentDescription& part : model.components) {
@@ -97,7 +99,7 @@ class TinyWorld final : public World {
   std::shared_ptr<const TinyLatentActions> actions_;
   std::shared_ptr<const TinyDynamics> dynamics_;
   ActionSpace space_;
-  int64_t window_ = 2, looks_ = 10;
+  int64_t window_ = kWindow, looks_ = 10;
   double temperature_ = 0.5;
 };
 
@@ -117,6 +119,14 @@ ActionSpace tiny_world_actions(const ModelDescription& model) {
   space.units = "index of a latent action";
   space.rate_hz = index.get<double>("fps", 2);
   return space;
+}
+
+// The frames that a step looks back on, and the one that it makes.
+std::vector<int64_t> tiny_world_clip(const ModelDescription& model) {
+  int64_t side = 0;
+  for (const ComponentDescription& part : model.components)
+    if (part.class_name == "VideoTokenizer") side = TinyWorldConfig::from(part.config).frame_size;
+  return {model.index.get<int64_t>("context_window", kWindow) + 1, side, side};
 }
 
 std::unique_ptr<World> build_tiny_world(const ModelDescription& model, const LoadOptions& options) {

@@ -5,9 +5,11 @@
 #include <memory>
 #include <optional>
 #include <string>
+#include <vector>
 
 #include "models/tinyworlds/st_transformer.h"
 #include "orrery/autoencoder.h"
+#include "orrery/work_bytes.h"
 #include "orrery/world.h"
 
 namespace orrery::models {
@@ -46,6 +48,7 @@ class TinyHead {
 /// lowest.
 struct TinyQuantizer {
   int64_t dim, bins;
+  int64_t vocabulary() const;                    ///< of the rows
   at::Tensor digits(const at::Tensor& z) const;  ///< of raw numbers [...,L], int64
   at::Tensor values(const at::Tensor& digits) const;
   at::Tensor index(const at::Tensor& digits) const;  ///< [...,L] → [...]
@@ -54,7 +57,7 @@ struct TinyQuantizer {
 
 /// The video tokenizer of a tiny world: causal in time, so a clip's frames may come in any portions.
 /// Source: AlmondGod/tinyworlds:models/video_tokenizer.py@a99f3a8.
-class TinyVideoTokenizer final : public Autoencoder {
+class TinyVideoTokenizer final : public Autoencoder, public TellsWorkBytes {
  public:
   TinyVideoTokenizer(const Config& config, const Weights& weights);
 
@@ -64,6 +67,7 @@ class TinyVideoTokenizer final : public Autoencoder {
   Encoded encode_chunk(const at::Tensor& sample, CodecCache& cache, bool last) const override;
   at::Tensor decode_chunk(const at::Tensor& latent, CodecCache& cache, bool last) const override;
   at::Tensor codes_of(const at::Tensor& indices) const override;
+  int64_t work_bytes(at::IntArrayRef latents) const override;
   int64_t frame_size() const { return config_.frame_size; }
 
  private:
@@ -99,10 +103,11 @@ class TinyLatentActions final : public Component {
 };
 
 /// Fills in masked codes of the next frame. Source: AlmondGod/tinyworlds:models/dynamics.py@a99f3a8.
-class TinyDynamics final : public Component {
+class TinyDynamics final : public Component, public TellsWorkBytes {
  public:
   TinyDynamics(const Config& config, const Weights& weights);
   std::string class_name() const override { return "DynamicsModel"; }
+  int64_t work_bytes(at::IntArrayRef tokens) const override;
   at::Tensor logits(const at::Tensor& codes, const at::Tensor& actions) const;  ///< [B,T,P,L], [B,T or T − 1,A] → [B,T,P,K]
   /// Codes [1,T + 1,P,L]: those given and the next frame's, in `looks` looks; temperature 0 takes the most likely. The draws
   /// depend on (seed, frame) alone.
@@ -126,5 +131,6 @@ std::unique_ptr<Component> build_tiny_dynamics(const Config& config, const Weigh
 /// All three as a world whose actions are the latent ones, by index.
 std::unique_ptr<World> build_tiny_world(const ModelDescription& model, const LoadOptions& options);
 ActionSpace tiny_world_actions(const ModelDescription& model);
+std::vector<int64_t> tiny_world_clip(const ModelDescription& model);
 
 }  // namespace orrery::models

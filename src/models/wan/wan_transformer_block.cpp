@@ -13,7 +13,7 @@ constexpr double kImageNormEps = 1e-5;  // the default of the reference's FP32La
 
 // A product of the blocks, in the form in memory that was asked for.
 layers::Linear linear(const Weights& weights, const WanTransformerConfig& config, int64_t in_features, int64_t out_features) {
-  return layers::Linear(weights, in_features, out_features, /*bias=*/true).resident(config.weight_form);
+  return layers::Linear(weights, in_features, out_features, /*bias=*/true, config.weight_form);
 }
 
 }  // namespace
