@@ -8,24 +8,50 @@ import shutil
 import sys
 import tempfile
 
-from playing import Chromium, Server, check
+from playing import Chromium, Server, check, world_of_words
 
 PAINT = """(index) => { const c = document.getElementById('canvas' + index), d = c.getContext('2d').getImageData(0, 0, c.width, c.height).data;
   let h = 0; for (let i = 0; i < d.length; i += 41) h = (h * 31 + d[i]) | 0; return h; }"""
-# Where the picture is bluer than red and green: the pusher, as shares of the width and height.
-PUSHER = """(() => { const c = document.getElementById('canvas0'), w = c.width, d = c.getContext('2d').getImageData(0, 0, w, c.height).data;
-  let s = 1e-9, x = 0, y = 0; for (let i = 0; i < d.length; i += 4) { const b = Math.max(0, d[i + 2] - (d[i] + d[i + 1]) / 2 - 40);
-  s += b; x += b * (i / 4 % w); y += b * Math.floor(i / 4 / w); } return [x / s / w, y / s / c.height]; })()"""
+# How blue each pixel is, as the pusher alone is; and where the picture became bluer since it was last remembered, as shares of the
+# width and height: a world may leave a ghost where the pusher was, but it is at its new place that blue appears.
+BLUE = """window.blue = () => { const c = document.getElementById('canvas0'), d = c.getContext('2d').getImageData(0, 0, c.width, c.height).data,
+  out = new Float32Array(d.length / 4); for (let i = 0; i < out.length; ++i) out[i] = Math.max(0, d[4 * i + 2] - (d[4 * i] + d[4 * i + 1]) / 2 - 40);
+  return out; }, window.before = window.blue(), 0"""
+GAINED = """(() => { const w = document.getElementById('canvas0').width, now = window.blue(); let s = 1e-9, x = 0, y = 0;
+  for (let i = 0; i < now.length; ++i) { const g = Math.max(0, now[i] - window.before[i] - 20); s += g; x += g * (i % w); y += g * Math.floor(i / w); }
+  return [x / s / w, y / s / (now.length / w)]; })()"""
+# How far the picture moves to the right from each frame to the next, in pixels of the world, summed: of the shifts that lay one grey
+# frame over the other, the one with the smallest difference. `seen` collects what the page draws.
+WATCH = """(() => { window.seen = []; if (!window.plainDraw) { window.plainDraw = draw; draw = (header, pixels) => { window.plainDraw(header, pixels);
+  const w = header.width, h = header.height, grey = new Float32Array(w * h);
+  for (let i = 0; i < w * h; ++i) grey[i] = (pixels[3 * i] + pixels[3 * i + 1] + pixels[3 * i + 2]) / 3;
+  window.seen.push({ frame: header.frame, w, h, grey }); }; } return 0; })()"""
+SHIFT = """(() => { let sum = 0; const f = window.seen.filter((each, i, all) => i === 0 || each.frame !== all[i - 1].frame);
+  for (let k = 1; k < f.length; ++k) { const { w, h } = f[k]; let best = 0, least = Infinity;
+    for (let d = -12; d <= 12; ++d) { let s = 0, n = 0; for (let y = 0; y < h; ++y) for (let x = Math.max(0, d); x < Math.min(w, w + d); ++x, ++n)
+        s += Math.abs(f[k].grey[y * w + x] - f[k - 1].grey[y * w + x - d]);
+      if (s / n < least) { least = s / n; best = d; } }
+    sum += best; }
+  return sum; })()"""
 
 
 def frame(browser):
     return browser.run("now.frame")
 
 
+def hold(browser, key, frames):
+    """Holds a key for so many frames."""
+    start = frame(browser)
+    browser.key(key, "keyDown")
+    browser.wait(f"now.frame > {start} + {frames}", f"{key} is held")
+    browser.key(key, "keyUp")
+
+
 def pusht(browser, server, folder):
     browser.open(server.url)
     browser.wait("typeof now === 'object' && now && now.frame > 6", "PushT: frames come")
     check(browser.run("document.querySelectorAll('.key').length") == 4, "four keys are labelled")
+    check(browser.run("document.getElementById('words').hidden"), "no words are asked for")
     check("target x" in browser.run("document.getElementById('keys').innerText"), "their labels come from the action space")
     before, row = browser.run(f"({PAINT})(0)"), browser.run("now.row[0]")
     browser.key("ArrowRight", "keyDown")
@@ -36,20 +62,28 @@ def pusht(browser, server, folder):
     box = browser.run("(b => [b.left, b.top, b.width, b.height])(document.getElementById('canvas0').getBoundingClientRect())")
 
     def aim(x, y):
+        """Where the pusher appears when the mouse points there."""
+        browser.run(BLUE)
         browser.mouse("mousePressed", box[0] + box[2] * x, box[1] + box[3] * y)
         browser.wait(f"Math.abs(now.row[0] - {512 * x}) < 8 && Math.abs(now.row[1] - {512 * y}) < 8", f"the mouse aims at {x}, {y}")
         browser.mouse("mouseReleased", box[0] + box[2] * x, box[1] + box[3] * y, buttons=0)
         start = frame(browser)
-        browser.wait(f"now.frame > {start} + 14", "the world goes on")
-        return browser.run(PUSHER)
+        browser.wait(f"now.frame > {start} + 10", "the world goes on")
+        return browser.run(GAINED)
 
-    left = aim(0.2, 0.5)
-    browser.screenshot(folder / "pusht_left.png")
-    right = aim(0.8, 0.5)
-    browser.screenshot(folder / "pusht_right.png")
-    print(f"      the pusher went from x = {left[0]:.2f} to x = {right[0]:.2f} of the width when the mouse went from 0.2 to 0.8")
-    if "--direction" in sys.argv:
-        check(right[0] > left[0] + 0.1, "the pusher follows the mouse")
+    for x, name in ((0.2, "left"), (0.8, "right")):
+        got = aim(x, 0.3)
+        browser.screenshot(folder / f"pusht_{name}.png")
+        print(f"      the mouse points at {x}, 0.3: the pusher appears at {got[0]:.2f}, {got[1]:.2f}")
+        check(abs(got[0] - x) < 0.12 and abs(got[1] - 0.3) < 0.12, "the pusher follows the mouse")
+    for key, axis, way in (("ArrowLeft", 0, -1), ("ArrowRight", 0, 1), ("ArrowUp", 1, -1), ("ArrowDown", 1, 1)):
+        browser.run("document.getElementById('restart').click()")
+        aim(0.5, 0.3)
+        browser.run(BLUE)
+        hold(browser, key, 8)
+        got = browser.run(GAINED)
+        print(f"      {key}: the pusher appears at {got[0]:.2f}, {got[1]:.2f}, from 0.50, 0.30")
+        check(way * (got[axis] - (0.5, 0.3)[axis]) > 0.04, f"{key} moves the pusher that way")
     check(browser.run("parseFloat(document.getElementById('latency').innerText) > 0 && parseFloat(document.getElementById('hz').innerText) > 0"), "frames per second and latency are shown")
 
     browser.key(" ", "keyDown")
@@ -102,6 +136,33 @@ def doom(browser, server, folder):
     browser.screenshot(folder / "doom_left.png")
     browser.key("ArrowLeft", "keyUp")
     browser.wait("now.row[0] === 0", "nothing is done when no key is held")
+    moved = {}
+    for key in ("ArrowLeft", "ArrowRight"):
+        browser.run("document.getElementById('restart').click()")
+        browser.wait("now.frame < 8", "from the beginning")
+        hold(browser, key, 2)
+        browser.run(WATCH)
+        hold(browser, key, 10)
+        moved[key] = browser.run(SHIFT)
+        print(f"      {key}: the picture moved by {moved[key]:+.0f} pixels")
+    check(moved["ArrowLeft"] > 5 and moved["ArrowRight"] < -5, "what is seen moves against the turn")
+
+
+def told(browser, server, folder):
+    browser.open(server.url)
+    browser.wait("typeof now === 'object' && now && now.frame > 6", "a world of words: frames come")
+    check(browser.run("!document.getElementById('words').hidden && !document.querySelectorAll('.key').length"), "there are words, and no keys")
+    browser.run("document.getElementById('fork').click()")
+    browser.wait("now.worlds === 2", "the world is forked")
+    start = frame(browser)
+    browser.wait(f"now.frame > {start} + 20", "both go on")
+    check(browser.run(f"({PAINT})(0) === ({PAINT})(1)"), "alike")
+    browser.run("(w => { w.value = 'a door opens'; w.form.requestSubmit(); })(document.getElementById('prompt'))")
+    browser.wait("/follows your words/.test(document.getElementById('told').innerText)", "one is told something else")
+    start = frame(browser)
+    browser.wait(f"now.frame > {start} + 20", "both go on")
+    check(browser.run(f"({PAINT})(0) !== ({PAINT})(1)"), "and part")
+    browser.screenshot(folder / "words.png")
 
 
 def telephone(browser, server, folder):
@@ -134,6 +195,9 @@ def main():
             with Server(program, worlds / "doom") as server:
                 doom(browser, server, folder)
                 telephone(browser, server, folder)
+            with tempfile.TemporaryDirectory() as place:
+                with Server(program, world_of_words(pathlib.Path(place)), "--prompt", "a red car") as server:
+                    told(browser, server, folder)
         finally:
             browser.end()
     print(f"screenshots: {folder}")

@@ -1,7 +1,10 @@
 """What the tests of `orrery play` share: the server as a child, a small WebSocket client, HTTP. Standard library only."""
 import base64
 import json
+import math
 import os
+import pathlib
+import random
 import select
 import socket
 import struct
@@ -38,6 +41,36 @@ class Server:
                 return answer.status, answer.read()
         except urllib.error.HTTPError as error:
             return error.code, error.read()
+
+
+def world_of_words(folder):
+    """The causal text-to-video network of a golden case as a world, with a text encoder of random weights."""
+    golden = pathlib.Path(__file__).resolve().parent.parent / "golden" / "pipelines"
+    for part in ("transformer", "vae"):
+        (folder / part).symlink_to(golden / "causal_wan_text2video" / "model" / part)
+    (folder / "tokenizer").symlink_to(golden / "wan21_text2video_prompt" / "model" / "tokenizer")
+    width, inner, words, layers = 16, 24, 305, 1
+    shapes = {"shared.weight": (words, width), "encoder.final_layer_norm.weight": (width,)}
+    for block in (f"encoder.block.{i}.layer" for i in range(layers)):
+        shapes |= {f"{block}.0.SelfAttention.{name}.weight": (width, width) for name in "qkvo"}
+        shapes |= {f"{block}.0.SelfAttention.relative_attention_bias.weight": (8, 4), f"{block}.0.layer_norm.weight": (width,),
+                   f"{block}.1.layer_norm.weight": (width,), f"{block}.1.DenseReluDense.wi_0.weight": (inner, width),
+                   f"{block}.1.DenseReluDense.wi_1.weight": (inner, width), f"{block}.1.DenseReluDense.wo.weight": (width, inner)}
+    header, data, draw = {}, b"", random.Random(3)
+    for name, shape in shapes.items():
+        values = [1.0 if len(shape) == 1 else draw.gauss(0, shape[-1]**-0.5) for _ in range(math.prod(shape))]
+        header[name] = {"dtype": "F32", "shape": shape, "data_offsets": [len(data), len(data) + 4 * len(values)]}
+        data += struct.pack(f"<{len(values)}f", *values)
+    text = json.dumps(header).encode()
+    (folder / "text_encoder").mkdir()
+    (folder / "text_encoder" / "model.safetensors").write_bytes(struct.pack("<Q", len(text)) + text + data)
+    (folder / "text_encoder" / "config.json").write_text(json.dumps({
+        "architectures": ["UMT5EncoderModel"], "model_type": "umt5", "d_model": width, "d_kv": 4, "num_heads": 4, "d_ff": inner, "num_layers": layers,
+        "vocab_size": words, "relative_attention_num_buckets": 8, "feed_forward_proj": "gated-gelu"}))
+    (folder / "model_index.json").write_text(json.dumps({
+        "_class_name": "CausalInferencePipeline", "sample_height": 16, "sample_width": 32, "transformer": ["self_forcing", "CausalWanModel"],
+        "vae": ["diffusers", "AutoencoderKLWan"], "text_encoder": ["transformers", "UMT5EncoderModel"], "tokenizer": ["transformers", "T5Tokenizer"]}))
+    return folder
 
 
 class Socket:

@@ -41,6 +41,8 @@ def driving(server):
     check(viewer.frame(lambda h: h["frame"] == paused["frame"] - 3)[0]["paused"], "three steps are taken back")
     viewer.tell(do="rewind", steps=100000)
     check("goes beyond what this world remembers" in viewer.until(lambda k, v: k == "text" and "error" in v)["error"], "rewinding past the beginning is an error")
+    viewer.tell(do="prompt", text="rain")
+    check("follows actions alone" in viewer.until(lambda k, v: k == "text" and "error" in v)["error"], "words for a world that takes none are an error")
     viewer.tell(do="save")
     state = viewer.until(lambda k, v: k == "state")
     check(state.startswith(b"ORRERYST"), "the state is handed over")
