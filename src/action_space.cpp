@@ -76,7 +76,8 @@ ActionSpace ActionSpace::read(const Config& config) {
 
 void ActionSpace::check(const std::vector<double>& row, const std::string& place) const {
   const auto size = static_cast<int64_t>(row.size());
-  if (size < width || size % width != 0 || size / width > rows_per_step)
+  const bool fits = width == 0 ? size == 0 : size >= width && size % width == 0 && size / width <= rows_per_step;
+  if (!fits)
     throw Error(ErrorKind::kArgument,
                 {.place = place,
                  .what = "has the wrong width",

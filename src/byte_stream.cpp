@@ -48,6 +48,14 @@ void ByteWriter::tensor(const at::Tensor& tensor) {
   bytes_.append(static_cast<const char*>(whole.const_data_ptr()), whole.nbytes());
 }
 
+void ByteWriter::tensors(const TensorMap& tensors) {
+  number(static_cast<uint32_t>(tensors.size()));
+  for (const auto& [name, each] : tensors) {
+    text(name);
+    tensor(each);
+  }
+}
+
 std::string ByteWriter::sealed() && {
   const uint64_t size = bytes_.size() + kSeal;
   std::memcpy(bytes_.data() + kHeader - sizeof size, &size, sizeof size);
@@ -107,6 +115,15 @@ at::Tensor ByteReader::tensor() {
   at::Tensor tensor = at::empty(sizes, kDtypes[dtype]);
   if (bytes > 0) std::memcpy(tensor.mutable_data_ptr(), take(bytes), bytes);
   return tensor;
+}
+
+TensorMap ByteReader::tensors() {
+  TensorMap tensors;
+  for (uint32_t left = count(9); left > 0; --left) {
+    const std::string name(text());
+    tensors[name] = tensor();
+  }
+  return tensors;
 }
 
 void ByteReader::end() const {

@@ -9,6 +9,8 @@
 #include <string_view>
 #include <type_traits>
 
+#include "orrery/weights.h"
+
 namespace orrery {
 
 /// Writes numbers, strings and tensors one after the other, little-endian, into a sealed envelope: eight letters that say
@@ -25,6 +27,7 @@ class ByteWriter {
   }
   void text(std::string_view text);
   void tensor(const at::Tensor& tensor);  ///< may be undefined; on the CPU
+  void tensors(const TensorMap& tensors);
 
   std::string sealed() &&;
 
@@ -47,6 +50,7 @@ class ByteReader {
   }
   std::string_view text();
   at::Tensor tensor();
+  TensorMap tensors();
   /// A count of things that take at least `least` bytes each.
   uint32_t count(size_t least);
   /// Throws unless everything was read.

@@ -39,9 +39,8 @@ at::Tensor Environment::reset(std::optional<uint64_t> seed, const ResetOptions& 
                                            .got = std::to_string(i)});
     const uint64_t base = seed.value_or(next_seed_);
     next_seed_ = base + static_cast<uint64_t>(count());
-    const State begun = world_->begin(first, base);
-    const Video last{first.frames.narrow(0, first.num_frames() - 1, 1), 0};
-    const at::Tensor picture = resize(last, {.height = world_->height(), .width = world_->width()}).frames[0];
+    const State begun = world_->begin(first, base, options_.prompt);
+    const at::Tensor picture = newest(first);
     for (const int64_t i : which) {
       states_[i] = begun.fork();
       states_[i].seed = base + static_cast<uint64_t>(i);
@@ -56,6 +55,13 @@ at::Tensor Environment::reset(std::optional<uint64_t> seed, const ResetOptions& 
             {.place = "reset: only", .what = "leaves a world that never began", .got = "world " + std::to_string(i)});
     return at::stack(seen_);
   });
+}
+
+// What an episode begins with, in the world's own size; black where it begins with words.
+at::Tensor Environment::newest(const Video& first) const {
+  if (first.num_frames() == 0) return at::zeros({world_->height(), world_->width(), 3}, at::kByte);
+  const Video last{first.frames.narrow(0, first.num_frames() - 1, 1), 0};
+  return resize(last, {.height = world_->height(), .width = world_->width()}).frames[0];
 }
 
 Steps Environment::step(const std::vector<std::vector<double>>& actions) {

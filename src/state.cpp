@@ -43,6 +43,7 @@ void State::go_to(Moment moment) {
   caches = std::move(moment.caches);
   last = std::move(moment.last);
   frame = moment.frame;
+  context = std::move(moment.context);
 }
 
 void State::remember(Moment moment) {
@@ -70,22 +71,21 @@ void State::close() {
 }
 
 int64_t State::bytes() const {
-  Memory memory;
-  for (const at::Tensor& cache : caches) memory.add(cache);
-  for (const auto& [name, tensor] : context) memory.add(tensor);
-  memory.add(last);
-  return memory.bytes();
+  return bytes_of({});
+}
+int64_t State::bytes_with_history() const {
+  return bytes_of(history_);
 }
 
-int64_t State::bytes_with_history() const {
+int64_t State::bytes_of(const std::deque<Moment>& past) const {
   Memory memory;
-  for (const at::Tensor& cache : caches) memory.add(cache);
-  for (const auto& [name, tensor] : context) memory.add(tensor);
-  memory.add(last);
-  for (const Moment& moment : history_) {
+  const auto add = [&](const Moment& moment) {
     for (const at::Tensor& cache : moment.caches) memory.add(cache);
+    for (const auto& [name, tensor] : moment.context) memory.add(tensor);
     memory.add(moment.last);
-  }
+  };
+  add(now());
+  for (const Moment& moment : past) add(moment);
   return memory.bytes();
 }
 
@@ -100,11 +100,7 @@ std::string State::save() const {
   out.number(static_cast<uint32_t>(caches.size()));
   for (const at::Tensor& cache : caches) out.tensor(cache);
   out.tensor(last);
-  out.number(static_cast<uint32_t>(context.size()));
-  for (const auto& [name, tensor] : context) {
-    out.text(name);
-    out.tensor(tensor);
-  }
+  out.tensors(context);
   return std::move(out).sealed();
 }
 

@@ -29,6 +29,15 @@ std::string hexadecimal(uint64_t value) {
                                      .got = "model " + hexadecimal(got)});
 }
 
+// Of what was saved, floating-point tensors lie where the world runs.
+at::Tensor brought(const at::Tensor& tensor, at::Device device) {
+  return tensor.defined() && tensor.is_floating_point() ? tensor.to(device) : tensor;
+}
+TensorMap brought(TensorMap tensors, at::Device device) {
+  for (auto& [name, tensor] : tensors) tensor = brought(tensor, device);
+  return tensors;
+}
+
 }  // namespace
 
 void WorldPrompt::refuse() const {
@@ -63,7 +72,7 @@ uint64_t World::hash() const {
 
 State World::begin(const Video& observed, uint64_t seed, const WorldPrompt& prompt) const {
   return guarded("begin", [&] {
-    if (observed.num_frames() < 1 && !prompt.conditions.known.defined())
+    if (observed.num_frames() < 1 && !prompt.conditions.known.defined() && !takes_prompt())
       throw Error(ErrorKind::kArgument,
                   {.place = "observation", .what = "has no frame", .expected = "at least one picture"});
     State state = observe(observed, seed, {prompt.text, placed(prompt.conditions, device_)});
@@ -130,6 +139,23 @@ std::vector<at::Tensor> World::step(std::span<State> states, std::span<const std
   });
 }
 
+void World::tell(State& state, const WorldPrompt& prompt) const {
+  guarded("tell", [&] {
+    check(state);
+    const TensorMap before = state.context;
+    try {
+      follow(state, {prompt.text, placed(prompt.conditions, device_)});
+    } catch (...) {
+      state.context = before;
+      throw;
+    }
+  });
+}
+
+void World::follow(State&, const WorldPrompt&) const {
+  throw Error(ErrorKind::kArgument, {.place = "prompt", .what = "cannot be used: this world follows actions alone"});
+}
+
 std::vector<at::Tensor> World::imagine_all(std::span<State> states, std::span<const std::vector<double>> actions) const {
   std::vector<at::Tensor> frames;
   for (size_t i = 0; i < states.size(); ++i) frames.push_back(imagine(states[i], actions[i], {}));
@@ -140,19 +166,13 @@ State World::restore(std::string_view bytes) const {
   return guarded("restore", [&] {
     ByteReader in(bytes, kStateKind, kStateVersion, "state");
     if (const auto got = in.number<uint64_t>(); got != hash()) foreign(hash(), got);
-    const auto read = [&] {
-      const at::Tensor tensor = in.tensor();
-      return tensor.defined() && tensor.is_floating_point() ? tensor.to(device_) : tensor;
-    };
+    const auto read = [&] { return brought(in.tensor(), device_); };
     State state;
     state.frame = in.number<int64_t>();
     state.seed = in.number<uint64_t>();
     for (uint32_t i = in.count(1); i > 0; --i) state.caches.push_back(read());
     state.last = read();
-    for (uint32_t i = in.count(9); i > 0; --i) {
-      const std::string name(in.text());
-      state.context[name] = read();
-    }
+    state.context = brought(in.tensors(), device_);
     in.end();
     verify(state);
     state.model_ = identity_;
@@ -164,6 +184,10 @@ std::vector<at::Tensor> World::replay(const Recording& recording) const {
   State state = restore(recording.start);
   std::vector<at::Tensor> frames;
   for (size_t i = 0; i < recording.actions.size(); ++i) {
+    if (const auto told = recording.told.find(i); told != recording.told.end()) {
+      state.context = brought(told->second, device_);
+      verify(state);
+    }
     frames.push_back(step(state, recording.actions[i]));
     const uint64_t got = hash_of_frames(frames.back()), expected = i < recording.hashes.size() ? recording.hashes[i] : 0;
     if (got == expected) continue;
@@ -198,6 +222,11 @@ std::string Recording::to_bytes() const {
     for (const double number : actions[i]) out.number(number);
     out.number(i < hashes.size() ? hashes[i] : uint64_t{0});
   }
+  out.number(static_cast<uint32_t>(told.size()));
+  for (const auto& [step, context] : told) {
+    out.number(step);
+    out.tensors(context);
+  }
   return std::move(out).sealed();
 }
 
@@ -210,6 +239,10 @@ Recording Recording::from_bytes(std::string_view bytes) {
     for (double& number : action) number = in.number<double>();
     recording.actions.push_back(std::move(action));
     recording.hashes.push_back(in.number<uint64_t>());
+  }
+  for (uint32_t changes = in.count(sizeof(uint64_t) + sizeof(uint32_t)); changes > 0; --changes) {
+    const auto step = in.number<uint64_t>();
+    recording.told[step] = in.tensors();
   }
   in.end();
   return recording;

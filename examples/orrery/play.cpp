@@ -5,6 +5,7 @@
 
 #include "orrery/error.h"
 #include "orrery/media.h"
+#include "orrery/weights.h"
 #include "orrery/world.h"
 #include "play/server.h"
 #include "program.h"
@@ -16,7 +17,8 @@ namespace fs = std::filesystem;
 
 struct Options {
   ModelOptions model;
-  fs::path image;
+  fs::path image, embeds;
+  std::string prompt;
   std::string listen = "127.0.0.1:8080";
 };
 
@@ -52,12 +54,14 @@ nlohmann::json about(const orrery::World& world, double rate_hz) {
           {"keys_add", space.keys_add},
           {"key_deltas", space.key_deltas},
           {"pointer", space.pointer},
+          {"takes_prompt", world.takes_prompt()},
           {"height", world.height()},
           {"frame_width", world.width()}};
 }
 
 // The picture given, or the one that lies with a bundled world.
-orrery::Video first_picture(const Options& options) {
+orrery::Video first_picture(const Options& options, const orrery::World& world) {
+  if (world.action_space().width == 0) return {};  // it begins with words
   if (!options.image.empty()) return orrery::read_image(options.image);
   const fs::path sample = orrery::describe_model(options.model.path).path / "sample" / "first_frame.png";
   if (!fs::exists(sample))
@@ -72,8 +76,18 @@ void run(const Options& options) {
   const auto world = orrery::World::from_pretrained(options.model.path, options.model.load());
   const TemporaryFolder folder;
   const double rate = world->action_space().rate_hz > 0 ? world->action_space().rate_hz : 10;
-  play::Setting setting{.world = world.get(), .first = first_picture(options), .rate_hz = rate, .folder = folder.path};
-  world->begin(setting.first);  // a picture that this world cannot use is told now
+  play::Setting setting;
+  setting.world = world.get();
+  setting.first = first_picture(options, *world);
+  setting.prompt.text = options.prompt;
+  setting.rate_hz = rate;
+  setting.folder = folder.path;
+  if (!options.embeds.empty()) {
+    const orrery::TensorMap embeds = orrery::load_safetensors(options.embeds);
+    if (embeds.contains("prompt_embeds")) setting.prompt.conditions.text = embeds.at("prompt_embeds");
+    if (embeds.contains("image_embeds")) setting.prompt.conditions.image = embeds.at("image_embeds");
+  }
+  world->begin(setting.first, 0, setting.prompt);  // a picture that this world cannot use is told now
   play::Server server(place, std::move(setting), about(*world, rate).dump());
   std::printf("%s\n", server.url().c_str());
   std::fflush(stdout);
@@ -89,6 +103,10 @@ void add_play(CLI::App& app) {
   CLI::App* command = app.add_subcommand("play", "Serve a page on which people drive an interactive world");
   options->model.add_to(*command);
   command->add_option("-i,--image", options->image, "Picture to begin with; the model's own sample if not given");
+  command->add_option("-p,--prompt", options->prompt, "What happens at first, in words, for a world that takes some");
+  command->add_option(
+      "--embeds", options->embeds,
+      "Safetensors file: `prompt_embeds` [1,L,D] in place of the words, `image_embeds` [1,L,D] of the picture");
   command
       ->add_option(
           "--listen", options->listen,

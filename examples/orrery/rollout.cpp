@@ -7,10 +7,13 @@
 #include <cmath>
 #include <fstream>
 #include <iterator>
+#include <map>
 #include <memory>
 #include <nlohmann/json.hpp>
 #include <numeric>
 #include <optional>
+#include <tuple>
+#include <utility>
 
 #include "actions_file.h"
 #include "orrery/error.h"
@@ -27,6 +30,8 @@ namespace fs = std::filesystem;
 struct Options {
   ModelOptions model;
   fs::path image, video, embeds, actions, noise, beside, record, replay, output;
+  std::string prompt;
+  std::vector<std::string> prompt_at, embeds_at;  // STEP=TEXT, STEP=FILE
   int64_t num_frames = 0, scale = 1;
   uint64_t seed = 0;
   bool json = false;
@@ -35,8 +40,9 @@ struct Options {
 using Rows = std::vector<std::vector<double>>;
 
 // What the world is begun with beside pictures, by the names of the tensors.
-orrery::WorldPrompt read_prompt(const fs::path& path) {
+orrery::WorldPrompt read_prompt(const fs::path& path, std::string text = {}) {
   orrery::WorldPrompt prompt;
+  prompt.text = std::move(text);
   if (path.empty()) return prompt;
   for (auto& [name, tensor] : orrery::load_safetensors(path)) {
     if (name == "prompt_embeds")
@@ -54,6 +60,29 @@ orrery::WorldPrompt read_prompt(const fs::path& path) {
                                                          .got = name});
   }
   return prompt;
+}
+
+// What the world is told on the way: by the step before which it is.
+std::map<int64_t, orrery::WorldPrompt> read_prompts(const Options& options) {
+  std::map<int64_t, orrery::WorldPrompt> prompts;
+  const auto read = [&](const char* option, const std::string& given) {
+    const size_t at = given.find('=');
+    const bool number = at != std::string::npos && at > 0 && at < 10 && given.find_first_not_of("0123456789") == at;
+    if (!number)
+      throw orrery::Error(
+          orrery::ErrorKind::kArgument,
+          {.place = option, .what = "does not say when", .expected = "STEP=…, the first being 0", .got = given});
+    return std::pair(std::stoll(given.substr(0, at)), given.substr(at + 1));
+  };
+  for (const std::string& each : options.prompt_at) {
+    const auto [step, text] = read("--prompt-at", each);
+    prompts[step] = read_prompt({}, text);
+  }
+  for (const std::string& each : options.embeds_at) {
+    const auto [step, file] = read("--embeds-at", each);
+    prompts[step] = read_prompt(file);
+  }
+  return prompts;
 }
 
 double percentile(std::vector<double> values, double share) {
@@ -161,7 +190,14 @@ void run(const Options& options) {
   if (!options.record.empty()) require_writable(options.record);
   const auto world = orrery::World::from_pretrained(options.model.path, options.model.load());
   if (!options.replay.empty()) return replay(options, *world);
-  const Rows actions = read_actions(options.actions, world->action_space());
+  const bool idle = world->action_space().width == 0;  // it goes on by itself
+  if (options.actions.empty() == !idle)
+    throw orrery::Error(orrery::ErrorKind::kArgument, {.place = "--actions",
+                                                       .what = idle ? "are given, and this world takes none" : "are missing",
+                                                       .expected = idle ? "--num-frames alone" : "a file of rows"});
+  const Rows actions = idle ? Rows(static_cast<size_t>(std::max<int64_t>(1, options.num_frames)))
+                            : read_actions(options.actions, world->action_space());
+  const auto prompts = read_prompts(options);
   const int64_t rows = options.num_frames > 0 ? options.num_frames : static_cast<int64_t>(actions.size());
   if (rows > static_cast<int64_t>(actions.size()))
     throw orrery::Error(orrery::ErrorKind::kArgument, {.place = options.actions.string(),
@@ -179,8 +215,8 @@ void run(const Options& options) {
                                                        .got = std::to_string(noise.dim() == 0 ? 0 : noise.size(0))});
 
   const fs::path& seen = options.image.empty() ? options.video : options.image;
-  orrery::State state =
-      world->begin(seen.empty() ? orrery::Video() : orrery::read_video(seen), options.seed, read_prompt(options.embeds));
+  orrery::State state = world->begin(seen.empty() ? orrery::Video() : orrery::read_video(seen), options.seed,
+                                     read_prompt(options.embeds, options.prompt));
   state.history_limit = 0;
   orrery::Recording recording;
   if (!options.record.empty()) recording.start = state.save();
@@ -196,6 +232,10 @@ void run(const Options& options) {
     for (; row < std::min(rows, first + rows_per_step); ++row) {
       world->action_space().check(actions[row], options.actions.string() + ": row " + std::to_string(row) + ": action");
       action.insert(action.end(), actions[row].begin(), actions[row].end());
+    }
+    if (const auto told = prompts.find(step); told != prompts.end()) {
+      world->tell(state, told->second);
+      if (!options.record.empty()) recording.add_told(state);
     }
     const Stopwatch one;
     const at::Tensor imagined = world->step(state, action, noise.defined() ? noise[step] : at::Tensor());
@@ -245,6 +285,14 @@ void add_rollout(CLI::App& app) {
                       "Safetensors file: `prompt_embeds` [1,L,D], `image_embeds` [1,L,D]; or `state` [1,T,S] with the "
                       "`actions` [1,T-1,A] between, "
                       "in place of a picture");
+  command->add_option("-p,--prompt", options->prompt, "What happens, in words, for a world that takes some");
+  for (const auto& [name, value, what] :
+       {std::tuple("--prompt-at", &options->prompt_at, "STEP=TEXT: what happens from this step on"),
+        std::tuple("--embeds-at", &options->embeds_at, "STEP=FILE: the same, as --embeds")})
+    command->add_option(name, *value, std::string(what) + " (repeatable)")
+        ->expected(1)
+        ->allow_extra_args(false)
+        ->multi_option_policy(CLI::MultiOptionPolicy::TakeAll);
   command->add_option("--actions", options->actions,
                       ".npy, .json (rows, numbers or names) or .safetensors with `actions` [T,A]");
   command->add_option("--num-frames", options->num_frames, "Steps; as many as there are actions if not given")
@@ -260,9 +308,11 @@ void add_rollout(CLI::App& app) {
   command->add_option("-o,--output", options->output, "MP4, MKV, WebM, GIF, folder, %05d.png pattern, or .safetensors")
       ->required();
   command->final_callback([=] {
-    if (options->image.empty() && options->video.empty() && options->replay.empty() && options->embeds.empty())
-      throw CLI::RequiredError("-i, --video, --replay or --embeds");
-    if (options->actions.empty() && options->replay.empty()) throw CLI::RequiredError("--actions");
+    if (options->image.empty() && options->video.empty() && options->replay.empty() && options->embeds.empty() &&
+        options->prompt.empty())
+      throw CLI::RequiredError("-i, --video, --replay, --embeds or --prompt");
+    if (options->actions.empty() && options->replay.empty() && options->num_frames == 0)
+      throw CLI::RequiredError("--actions");
     run(*options);
   });
 }

@@ -17,7 +17,7 @@ struct ModelDescription;  ///< orrery/load.h
 struct ORRERY_API ActionSpace {
   std::string name;                                  ///< of the world
   bool discrete = false;                             ///< a row is one index
-  int64_t width = 1;                                 ///< A, numbers in a row
+  int64_t width = 1;                                 ///< A, numbers in a row; 0 in a world that follows words alone
   int64_t rows_per_step = 1;                         ///< most rows that one step takes; a single row is held for all of it
   std::vector<std::string> names;                    ///< of the numbers
   std::vector<double> low, high;                     ///< range of each number; empty: any finite number

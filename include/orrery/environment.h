@@ -37,6 +37,7 @@ struct StepView {
 /// A task in a world. Every hook may be empty.
 struct EnvironmentOptions {
   Video first;                                      ///< what episodes begin with: one picture, or several frames in a row
+  WorldPrompt prompt;                               ///< and what the worlds are told then, where they take a prompt
   int64_t count = 1;                                ///< N worlds, stepped as one batch
   int64_t max_steps = 0;                            ///< an episode is truncated then; 0: never
   std::function<double(const StepView&)> reward;    ///< of a step
@@ -70,6 +71,8 @@ class ORRERY_API Environment {
   std::vector<State>& states() { return states_; }
 
  private:
+  at::Tensor newest(const Video& first) const;
+
   std::shared_ptr<const World> world_;
   EnvironmentOptions options_;
   std::vector<State> states_;

@@ -54,7 +54,7 @@ class ORRERY_API State {
   // What a model keeps, all of it replaced and never written in place.
   std::vector<at::Tensor> caches;  ///< in the model's own order: keys and values of past frames, tails of convolutions, …
   at::Tensor last;                 ///< the latent of the newest frame
-  TensorMap context;               ///< what steps do not change: projected text, embeddings of a picture, …
+  TensorMap context;               ///< what steps do not change: keys of a text, embeddings of a picture, …
   int64_t frame = 0;               ///< frames observed or imagined so far; also the noise counter
   uint64_t seed = 0;               ///< of the noise
 
@@ -67,8 +67,10 @@ class ORRERY_API State {
     std::vector<at::Tensor> caches;
     at::Tensor last;
     int64_t frame = 0;
+    TensorMap context;
   };
-  Moment now() const { return {caches, last, frame}; }
+  Moment now() const { return {caches, last, frame, context}; }
+  int64_t bytes_of(const std::deque<Moment>& past) const;  // and of the present
   void go_to(Moment moment);
   void remember(Moment moment);
 

@@ -4,12 +4,15 @@
 
 #include <cstdint>
 #include <filesystem>
+#include <functional>
 #include <memory>
+#include <optional>
 #include <string>
 #include <vector>
 
 #include "orrery/component.h"
 #include "orrery/export.h"
+#include "orrery/load.h"
 
 namespace orrery {
 
@@ -52,6 +55,20 @@ ORRERY_API std::string chat_text(const std::vector<ChatTurn>& turns);
 /// Only the real tokens are computed, since no row that is kept depends on padding. `cut` tells how many did not fit.
 ORRERY_API at::Tensor embed_masked(const TextTokenizer& tokenizer, const Component& text_encoder, const std::string& prompt,
                                    int64_t length, int64_t& cut);
+
+/// The text encoder of a model and the tokenizer of its words, both loaded when a prompt comes and released again.
+struct ORRERY_API PromptParts {
+  std::optional<ComponentDescription> encoder, tokenizer;
+  LoadOptions load;
+
+  /// The parts of these names, where the model has them.
+  static PromptParts of(const ModelDescription& model, const LoadOptions& load);
+  /// How a family makes one prompt an embedding float [1,L,D]; the last argument tells how many tokens did not fit.
+  using Embed =
+      std::function<at::Tensor(const TextTokenizer& tokenizer, const Component& encoder, const std::string& prompt, int64_t&)>;
+  /// One embedding a prompt, with a warning where words were cut off. Throws Error(kArgument) where a part is not there.
+  std::vector<at::Tensor> embed(const std::vector<std::string>& prompts, const Embed& embed) const;
+};
 
 /// `text` with the common HTML entities replaced, every run of white space as one space, and none at the ends.
 ORRERY_API std::string collapse_white_space(const std::string& text);

@@ -3,6 +3,7 @@
 #include <ATen/core/Tensor.h>
 
 #include <cstdint>
+#include <map>
 #include <memory>
 #include <span>
 #include <string>
@@ -32,9 +33,12 @@ struct ORRERY_API Recording {
   std::string start;                         ///< State::save() before the first action; holds the seed and the model's hash
   std::vector<std::vector<double>> actions;  ///< one for each step
   std::vector<uint64_t> hashes;              ///< hash_of_frames() of each step
+  std::map<uint64_t, TensorMap> told;        ///< State::context from so many steps on, where World::tell() changed it
 
   /// Adds a step that was taken.
   void add(const std::vector<double>& action, const at::Tensor& frames);
+  /// Adds that the world was told something before the next step.
+  void add_told(const State& state) { told[actions.size()] = state.context; }
   /// The recording as bytes, checked like a state's. from_bytes() throws Error(kArgument) on anything else.
   std::string to_bytes() const;
   static Recording from_bytes(std::string_view bytes);  ///< see to_bytes()
@@ -71,6 +75,13 @@ class ORRERY_API World {
   /// Several worlds as one batch, each as it would go alone. An error names the row, and no state has moved.
   std::vector<at::Tensor> step(std::span<State> states, std::span<const std::vector<double>> actions) const;
 
+  /// Whether it can be told something in words, at its beginning and while it goes on.
+  virtual bool takes_prompt() const { return false; }
+  /// Tells it other words (or their embedding): its next step follows them. What was seen and imagined stays as it is, so
+  /// the keys of past frames are not made anew. Throws Error(kArgument) where the world takes none, leaving the state as it
+  /// was.
+  void tell(State& state, const WorldPrompt& prompt) const;
+
   /// A state from State::save(). Throws Error(kArgument) on damage, another version, or another model's state.
   State restore(std::string_view bytes) const;
   /// Imagines a recording again. Throws Error(kArgument) naming the first frame that differs.
@@ -90,6 +101,8 @@ class ORRERY_API World {
   virtual void verify(const State& state) const = 0;
   /// Advances a state by an action that was checked; what it throws may leave the state in any condition.
   virtual at::Tensor imagine(State& state, const std::vector<double>& action, const at::Tensor& noise) const = 0;
+  /// Replaces what of the state's context depends on words; what it throws may leave the context in any condition.
+  virtual void follow(State& state, const WorldPrompt& prompt) const;
   /// The same for several, one after the other unless a model can do better.
   virtual std::vector<at::Tensor> imagine_all(std::span<State> states, std::span<const std::vector<double>> actions) const;
 

@@ -110,10 +110,6 @@ void DiffusionPipeline::load(const ModelDescription& model, const LoadOptions& o
     } else if (component.name == "vae") {
       const std::shared_ptr<const Component> vae = load_component(component, as_stored);
       autoencoder_ = std::dynamic_pointer_cast<const Autoencoder>(vae);
-    } else if (component.name == "text_encoder") {
-      parts_.text_encoder = component;
-    } else if (component.name == "tokenizer") {
-      parts_.text_tokenizer = component;
     } else if (component.name == "image_encoder") {
       parts_.image_encoder = component;
     } else if (component.name == "image_processor") {
@@ -138,6 +134,7 @@ void DiffusionPipeline::load(const ModelDescription& model, const LoadOptions& o
   need("vae", autoencoder_ != nullptr);
   loaded.codec = autoencoder_->spec();
   parts_.load = as_stored;
+  parts_.prompt = PromptParts::of(model, as_stored);
   parts_.scheduler = loaded.scheduler;
   parts_.recipe = entry.build(loaded);
   need("scheduler", parts_.recipe->makes_pieces() || !loaded.scheduler.keys().empty());

@@ -8,6 +8,7 @@
 #include "orrery/config.h"
 #include "orrery/diffusion.h"
 #include "orrery/load.h"
+#include "orrery/text.h"
 
 namespace orrery::pipeline {
 
@@ -17,8 +18,8 @@ struct Parts {
   std::string class_name;
   std::shared_ptr<const Autoencoder> autoencoder;
   std::unique_ptr<DiffusionRecipe> recipe;
-  std::optional<ComponentDescription> text_encoder, text_tokenizer;  // loaded when a prompt comes
-  std::optional<ComponentDescription> image_encoder;                 // loaded when a picture comes
+  PromptParts prompt;
+  std::optional<ComponentDescription> image_encoder;  // loaded when a picture comes
   Config image_processor;
   LoadOptions load;
   Compat published = Compat::kDiffusers;  ///< what the layout of the checkpoint says

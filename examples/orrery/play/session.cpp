@@ -61,17 +61,19 @@ orrery::Video picture_from(const std::string& bytes, const std::filesystem::path
 
 }  // namespace
 
-Session::Session(const Setting& setting, std::string name) : setting_(setting), name_(std::move(name)) {
+Session::Session(const Setting& setting, std::string name)
+    : setting_(setting), name_(std::move(name)), prompt_(setting.prompt) {
   begin(setting.first, 0);
 }
 
 void Session::begin(orrery::Video picture, uint64_t seed) {
-  orrery::State state = setting_.world->begin(picture, seed);
+  orrery::State state = setting_.world->begin(picture, seed, prompt_);
   first_ = std::move(picture);
   seed_ = seed;
   restart(std::move(state));
   // Before the first step there is only the picture it began with.
-  shown_[0] = {orrery::resize(first_, {.height = setting_.world->height(), .width = setting_.world->width()}).frames};
+  if (first_.num_frames() > 0)
+    shown_[0] = {orrery::resize(first_, {.height = setting_.world->height(), .width = setting_.world->width()}).frames};
 }
 
 void Session::restart(orrery::State state) {
@@ -135,6 +137,14 @@ json Session::handle(const std::string& text) {
   } else if (what == "restart") {
     begin(first_, static_cast<uint64_t>(message.contains("seed") ? whole(message, "seed", 0, 9e15)
                                                                  : static_cast<int64_t>(seed_) + 1));
+  } else if (what == "prompt") {
+    const auto words = message.find("text");
+    if (words == message.end() || !words->is_string()) refuse("has no 'text'", "words");
+    orrery::WorldPrompt prompt;
+    prompt.text = *words;
+    setting_.world->tell(lives_[active_], prompt);
+    prompt_.text = std::move(prompt.text);
+    prompt_.conditions.text = at::Tensor();
   } else if (what == "speed") {
     const double speed = number(message, "times");
     if (!(speed > 0 && speed <= 1000)) refuse("has a speed out of range", "above 0, at most 1000");
@@ -149,7 +159,7 @@ json Session::handle(const std::string& text) {
     return stop_recording();
   } else if (what != "save") {
     refuse("asks for something unknown: '" + what.substr(0, 40) + "'",
-           "act, pause, resume, peek, rewind, fork, choose, keep, restart, speed, record, stop or save");
+           "act, pause, resume, peek, rewind, fork, choose, keep, restart, prompt, speed, record, stop or save");
   }
   return {{"done", what}};
 }

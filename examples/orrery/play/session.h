@@ -19,7 +19,8 @@ using Clock = std::chrono::steady_clock;
 /// What every session of a server starts from.
 struct Setting {
   const orrery::World* world = nullptr;
-  orrery::Video first;           ///< the picture a world begins with
+  orrery::Video first;           ///< the picture a world begins with; none where it begins with words
+  orrery::WorldPrompt prompt;    ///< what it is told then
   double rate_hz = 10;           ///< steps a second
   std::filesystem::path folder;  ///< for uploads and recordings
 };
@@ -58,6 +59,7 @@ class Session {
   const Setting& setting_;
   std::string name_;
   orrery::Video first_;
+  orrery::WorldPrompt prompt_;  // what a world that begins anew is told
   uint64_t seed_ = 0;
   std::vector<orrery::State> lives_;       // one, or two side by side
   std::vector<std::vector<double>> rows_;  // the action that each goes on with

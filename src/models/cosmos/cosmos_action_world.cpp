@@ -42,11 +42,15 @@ class CosmosActionWorld final : public World {
     state.frame = 1;
     const Video newest{observed.frames.narrow(0, observed.num_frames() - 1, 1), observed.fps};
     state.caches = {resize(newest, {.height = height_, .width = width_}).frames.contiguous()};
-    if (prompt.conditions.text.defined())
-      state.context[kText] = prompt.conditions.text.to(at::kFloat);
-    else if (text_is_needed_ || !prompt.text.empty())
-      state.context[kText] = pipeline_.embed_prompt(prompt.text);
+    if (text_is_needed_ || !prompt.text.empty() || prompt.conditions.text.defined()) follow(state, prompt);
     return state;
+  }
+
+  bool takes_prompt() const override { return true; }
+
+  void follow(State& state, const WorldPrompt& prompt) const override {
+    const at::Tensor& given = prompt.conditions.text;
+    state.context[kText] = given.defined() ? given.to(at::kFloat) : pipeline_.embed_prompt(prompt.text);
   }
 
   at::Tensor imagine(State& state, const std::vector<double>& action, const at::Tensor& noise) const override {

@@ -14,12 +14,14 @@
 #include <vector>
 
 #include "models/cosmos/cosmos_actions.h"
+#include "models/cosmos/cosmos_recipe.h"
 #include "models/cosmos/cosmos_transformer_3d_model.h"
 #include "orrery/autoencoder.h"
 #include "orrery/diffusion.h"
 #include "orrery/error.h"
 #include "orrery/media.h"
 #include "orrery/noise.h"
+#include "orrery/text.h"
 
 namespace orrery::models {
 namespace {
@@ -65,7 +67,7 @@ std::string context_name(const char* kind, size_t block) {
 
 class CosmosCausalWorld final : public World {
  public:
-  CosmosCausalWorld(const ModelDescription& model, const LoadOptions& options) {
+  CosmosCausalWorld(const ModelDescription& model, const LoadOptions& options) : prompt_(PromptParts::of(model, options)) {
     for (const ComponentDescription& part : model.components) {
       if (part.name == "vae")
         vae_ = std::dynamic_pointer_cast<const Autoencoder>(std::shared_ptr<const Component>(load_component(part, options)));
@@ -99,18 +101,9 @@ class CosmosCausalWorld final : public World {
   State observe(const Video& observed, uint64_t seed, const WorldPrompt& prompt) const override {
     if (observed.num_frames() < 1)
       throw Error(ErrorKind::kArgument, {.place = "observation", .what = "has no frame", .expected = "a picture"});
-    if (!prompt.conditions.text.defined())
-      throw Error(ErrorKind::kArgument, {.place = "conditions.text",
-                                         .what = "is needed and lacks",
-                                         .expected = "float [1,L,D], the embedding of a prompt, which may be an empty one",
-                                         .hint = "give it with --embeds (tensor `prompt_embeds`)"});
     State state;
     state.seed = seed;
-    const auto keys = network_->cross_keys(prompt.conditions.text.to(at::kFloat));
-    for (size_t i = 0; i < keys.size(); ++i) {
-      state.context[context_name("key", i)] = keys[i].key;
-      state.context[context_name("value", i)] = keys[i].value;
-    }
+    follow(state, prompt);
     const Video newest{observed.frames.narrow(0, observed.num_frames() - 1, 1), observed.fps};
     const at::Tensor picture = to_input(resize(newest, {.height = height_, .width = width_})).to(device());
     const at::Tensor latent = vae_->normalization().apply(vae_->encode(picture).latent);
@@ -122,6 +115,19 @@ class CosmosCausalWorld final : public World {
     state.last = latent;
     pack(going, state);
     return state;
+  }
+
+  bool takes_prompt() const override { return true; }
+
+  // The cross-attention's keys are all that depends on words. Source: the reference computes them anew in each pass.
+  void follow(State& state, const WorldPrompt& prompt) const override {
+    const at::Tensor& given = prompt.conditions.text;
+    const at::Tensor text = given.defined() ? given : prompt_.embed({prompt.text}, embed_chat).front();
+    const auto keys = network_->cross_keys(text.to(device(), at::kFloat));
+    for (size_t i = 0; i < keys.size(); ++i) {
+      state.context[context_name("key", i)] = keys[i].key;
+      state.context[context_name("value", i)] = keys[i].value;
+    }
   }
 
   at::Tensor imagine(State& state, const std::vector<double>& action, const at::Tensor& noise) const override {
@@ -259,6 +265,7 @@ class CosmosCausalWorld final : public World {
       throw Error(ErrorKind::kArgument, {.place = "state", .what = "holds tensors of other shapes than this world's"});
   }
 
+  PromptParts prompt_;
   std::shared_ptr<const Autoencoder> vae_;
   std::shared_ptr<const CosmosTransformer3DModel> network_;
   std::optional<CosmosActions> actions_;

@@ -35,6 +35,7 @@ class CausalWanModel final : public Component {
   size_t modules() const { return modules_.size(); }
   /// Latent frames that a block can see, itself included.
   int64_t window() const { return window_; }
+  int64_t text_len() const { return text_len_; }  ///< tokens of a prompt, filling included
   int64_t frames_per_block() const { return frames_per_block_; }
   /// The steps it was distilled to, as indices 1000 … 0 of the unshifted schedule.
   const std::vector<int64_t>& denoising_steps() const { return denoising_steps_; }

@@ -9,8 +9,6 @@
 namespace orrery::models {
 namespace {
 
-constexpr int64_t kTextTokens = 512;
-
 // Text to video, block after block: what the network makes does not depend on how long the video will be.
 class CausalWanRecipe final : public DiffusionRecipe {
  public:
@@ -39,7 +37,7 @@ class CausalWanRecipe final : public DiffusionRecipe {
   int64_t latent_channels() const override { return codec_.latent_channels; }
   at::Tensor embed_prompt(const TextTokenizer& tokenizer, const Component& text_encoder, const std::string& prompt,
                           int64_t& cut) const override {
-    return embed_masked(tokenizer, text_encoder, collapse_white_space(prompt), kTextTokens, cut);
+    return embed_masked(tokenizer, text_encoder, collapse_white_space(prompt), stream_.model().text_len(), cut);
   }
   std::unique_ptr<DiffusionRun> begin(const DiffusionInputs&) const override { return nullptr; }
 

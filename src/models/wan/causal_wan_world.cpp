@@ -14,6 +14,7 @@
 #include "orrery/error.h"
 #include "orrery/media.h"
 #include "orrery/noise.h"
+#include "orrery/text.h"
 
 // Source: zoheth/Matrix-Game (fork of SkyworkAI/Matrix-Game) Matrix-Game-2 inference.py and pipeline/causal_inference.py at
 // 62dedd1.
@@ -41,7 +42,8 @@ at::Tensor or_undefined(const at::Tensor& tensor) {
 
 class CausalWanWorld final : public World {
  public:
-  CausalWanWorld(const ModelDescription& model, const LoadOptions& options) : load_(options) {
+  CausalWanWorld(const ModelDescription& model, const LoadOptions& options)
+      : load_(options), prompt_(PromptParts::of(model, options)) {
     std::shared_ptr<const CausalWanModel> network;
     for (const ComponentDescription& part : model.components) {
       if (part.name == "image_encoder") image_encoder_ = part;
@@ -55,14 +57,11 @@ class CausalWanWorld final : public World {
       throw Error(ErrorKind::kConfig, {.place = model.path.string(),
                                        .what = "lacks a part of this world",
                                        .expected = "the causal network and the Wan VAE"});
-    if (network->actions().blocks.empty())
-      throw Error(ErrorKind::kUnsupported, {.place = model.path.string(),
-                                            .what = "takes no actions",
-                                            .hint = "`orrery generate` runs it as a text-to-video stream"});
+    by_words_ = network->sizes().text_dim > 0;
     const auto index = model.path / "model_index.json";
     const Config config = std::filesystem::exists(index) ? Config::load(index) : Config();
-    height_ = config.get<int64_t>("sample_height", 352);
-    width_ = config.get<int64_t>("sample_width", 640);
+    height_ = config.get<int64_t>("sample_height", by_words_ ? 480 : 352);
+    width_ = config.get<int64_t>("sample_width", by_words_ ? 832 : 640);
     actions_ = causal_wan_actions(model);
     stream_.emplace(std::move(network));
   }
@@ -71,8 +70,71 @@ class CausalWanWorld final : public World {
   int64_t height() const override { return height_; }
   int64_t width() const override { return width_; }
 
+  bool takes_prompt() const override { return by_words_; }
+
   State observe(const Video& observed, uint64_t seed, const WorldPrompt& prompt) const override {
-    const Conditions& conditions = prompt.conditions;
+    State state;
+    state.seed = seed;
+    if (by_words_)
+      begin_with_words(observed, prompt, state);
+    else
+      begin_with_picture(observed, prompt.conditions, state);
+    pack({}, state);
+    return state;
+  }
+
+  // The keys of the past stay those that were made under the words of then, as in the reference, whose cross-attention alone
+  // is reset where the prompt changes.
+  void follow(State& state, const WorldPrompt& prompt) const override {
+    if (!by_words_) return World::follow(state, prompt);
+    const at::Tensor& given = prompt.conditions.text;
+    const auto embed = [&](const TextTokenizer& tokenizer, const Component& encoder, const std::string& text, int64_t& cut) {
+      return embed_masked(tokenizer, encoder, collapse_white_space(text), stream_->model().text_len(), cut);
+    };
+    const at::Tensor text = given.defined() ? given : prompt_.embed({prompt.text}, embed).front();
+    keep_keys(*stream_->model().prepare(text.to(device(), at::kFloat), {}), state);
+  }
+
+  at::Tensor imagine(State& state, const std::vector<double>& action, const at::Tensor& noise) const override {
+    Going going = unpack(state);
+    const auto& model = stream_->model();
+    const int64_t frames = model.frames_per_block(), first = going.memory.frames, channels = model.sizes().out_channels;
+    const int64_t stride = vae_->spec().spatial_stride;
+    const std::vector<int64_t> shape = {1, channels, frames, height_ / stride, width_ / stride};
+    const auto draws = [&](int64_t draw) {
+      if (noise.defined()) return given_noise(noise, draw, shape);
+      std::vector<at::Tensor> each;  // a latent frame's noise does not depend on the block it falls into
+      for (int64_t j = 0; j < frames; ++j)
+        each.push_back(normal_noise({1, channels, 1, shape[3], shape[4]}, state.seed, static_cast<uint32_t>(first + j),
+                                    static_cast<uint32_t>(draw)));
+      return at::cat(each, 2).to(device());
+    };
+    ActionWindows actions;
+    at::Tensor known;
+    if (!by_words_) {
+      hold(going, at::tensor(action, at::kDouble).to(device(), at::kFloat), frames);
+      actions = windows(going.actions);
+      known = beside(state.context.at(kPicture), first, frames);
+    }
+    const at::Tensor latents = stream_->next(context_of(state), actions, known, draws, going.memory);
+    const at::Tensor pixels = vae_->decode_chunk(vae_->normalization().undo(latents, first), going.decoder, /*last=*/false);
+    state.last = latents;
+    state.frame += pixels.size(2);
+    pack(going, state);
+    return pixels.clamp(-1, 1).squeeze(0).transpose(0, 1).contiguous();  // [T,3,H,W]
+  }
+
+ private:
+  void begin_with_words(const Video& observed, const WorldPrompt& prompt, State& state) const {
+    if (observed.num_frames() > 0)
+      throw Error(ErrorKind::kArgument, {.place = "observation",
+                                         .what = "cannot be used: this world begins with words alone",
+                                         .expected = "no frame",
+                                         .got = std::to_string(observed.num_frames())});
+    follow(state, prompt);
+  }
+
+  void begin_with_picture(const Video& observed, const Conditions& conditions, State& state) const {
     if (observed.num_frames() != 1)
       throw Error(ErrorKind::kArgument, {.place = "observation",
                                          .what = "is not one picture",
@@ -84,46 +146,19 @@ class CausalWanWorld final : public World {
                                          .expected = "the picture's CLIP tokens, float [1,257," +
                                                      std::to_string(stream_->model().sizes().image_dim) + "]",
                                          .hint = "give them with --embeds (tensor `image_embeds`)"});
-    State state;
-    state.seed = seed;
     const at::Tensor picture = fitted(observed);
     state.context[kPicture] = encode(picture);
     const at::Tensor tokens = conditions.image.defined() ? conditions.image.to(at::kFloat) : picture_tokens(picture);
-    const auto context = stream_->model().prepare({}, tokens);
-    for (size_t i = 0; i < context->cross_keys.size(); ++i) {
-      state.context[context_name("key", i)] = context->cross_keys[i].key;
-      state.context[context_name("value", i)] = context->cross_keys[i].value;
+    keep_keys(*stream_->model().prepare({}, tokens), state);
+  }
+
+  static void keep_keys(const WanContext& context, State& state) {
+    for (size_t i = 0; i < context.cross_keys.size(); ++i) {
+      state.context[context_name("key", i)] = context.cross_keys[i].key;
+      state.context[context_name("value", i)] = context.cross_keys[i].value;
     }
-    pack({}, state);
-    return state;
   }
 
-  at::Tensor imagine(State& state, const std::vector<double>& action, const at::Tensor& noise) const override {
-    const at::Tensor row = at::tensor(action, at::kDouble).to(device(), at::kFloat);
-    const at::Tensor& picture = state.context.at(kPicture);
-    Going going = unpack(state);
-    const auto& model = stream_->model();
-    const int64_t frames = model.frames_per_block(), first = going.memory.frames, channels = model.sizes().out_channels;
-    const std::vector<int64_t> shape = {1, channels, frames, picture.size(3), picture.size(4)};
-    const auto draws = [&](int64_t draw) {
-      if (noise.defined()) return given_noise(noise, draw, shape);
-      std::vector<at::Tensor> each;  // a latent frame's noise does not depend on the block it falls into
-      for (int64_t j = 0; j < frames; ++j)
-        each.push_back(normal_noise({1, channels, 1, shape[3], shape[4]}, state.seed, static_cast<uint32_t>(first + j),
-                                    static_cast<uint32_t>(draw)));
-      return at::cat(each, 2).to(device());
-    };
-    hold(going, row, frames);
-    const at::Tensor latents =
-        stream_->next(context_of(state), windows(going.actions), beside(picture, first, frames), draws, going.memory);
-    const at::Tensor pixels = vae_->decode_chunk(vae_->normalization().undo(latents, first), going.decoder, /*last=*/false);
-    state.last = latents;
-    state.frame += pixels.size(2);
-    pack(going, state);
-    return pixels.clamp(-1, 1).squeeze(0).transpose(0, 1).contiguous();  // [T,3,H,W]
-  }
-
- private:
   // Cut to the wanted aspect ratio around the middle, as the reference cuts (in whole pixels), then resized: [1,3,1,H,W] in
   // [-1,1].
   at::Tensor fitted(const Video& observed) const {
@@ -270,8 +305,10 @@ class CausalWanWorld final : public World {
                         [](int64_t a, int64_t b) { return a == -1 || a == b; });
     };
     const auto picture = state.context.find(kPicture);
-    bool right = state.context.size() == 1 + 2 * layers() && picture != state.context.end() &&
-                 is(picture->second, at::kFloat, {1, sizes.out_channels, -1, height_ / stride, width_ / stride}) &&
+    const bool seen = picture != state.context.end();
+    bool right = seen != by_words_ && state.context.size() == (seen ? 1 : 0) + 2 * layers() &&
+                 (!seen || is(picture->second, at::kFloat,
+                              {1, sizes.out_channels, -1, height_ / stride, width_ / stride})) &&
                  state.caches.size() >= 2 + layers() + 2 * modules() && is(state.caches[0], at::kLong, {2});
     for (size_t i = 0; right && i < layers(); ++i)
       for (const char* kind : {"key", "value"})
@@ -279,7 +316,7 @@ class CausalWanWorld final : public World {
                 is(state.context.at(context_name(kind, i)), at::kFloat,
                    {1, -1, sizes.num_attention_heads, sizes.attention_head_dim});
     const bool begun = right && state.caches[0][0].item<int64_t>() > 0;
-    right = right && (begun ? is(state.caches[1], at::kFloat, {1, -1, actions_.width}) : state.caches[1].numel() == 0);
+    right = right && (begun && !by_words_ ? is(state.caches[1], at::kFloat, {1, -1, actions_.width}) : state.caches[1].numel() == 0);
     for (size_t i = 0; begun && right && i < layers(); ++i)
       right = is(state.caches[2 + i], at::kFloat, {2, 1, -1, sizes.num_attention_heads, sizes.attention_head_dim});
     if (!right)
@@ -287,6 +324,8 @@ class CausalWanWorld final : public World {
   }
 
   LoadOptions load_;
+  PromptParts prompt_;
+  bool by_words_ = false;                              // text to video: no picture, no actions
   std::optional<ComponentDescription> image_encoder_;  // CLIP, where the folder holds it
   int64_t height_ = 352, width_ = 640;
   ActionSpace actions_;

@@ -21,9 +21,20 @@ Game game_of(int64_t keys) {
   return {"walking", {"forward", "back", "left", "right"}, false};
 }
 
+// A text-to-video stream goes on by itself: its rows are empty.
+ActionSpace nothing_but_words() {
+  ActionSpace space;
+  space.name = "words";
+  space.width = 0;
+  space.units = "none: this world follows words alone";
+  space.rate_hz = 16;  // of the frames
+  return space;
+}
+
 }  // namespace
 
 ActionSpace game_actions(const Config& network) {
+  if (!network.has("action_config")) return nothing_but_words();
   const ActionModuleConfig config(network.object("action_config"));
   const int64_t held = config.vae_time_compression_ratio * network.get<int64_t>("num_frame_per_block", 3);
   const Game game = game_of(config.keyboard_dim_in);

@@ -91,7 +91,9 @@ def small_self_forcing(causal, **more):
     return randomise(model, 21)
 
 
-def run_pipeline(modules, model, noise, embeds, draws, frame_tokens):
+def run_pipeline(modules, model, noise, embeds, draws, frame_tokens, then=None):
+    """`then`: (latent frame, embedding) of a prompt that is followed from that frame on. The cache of the cross-attention is reset as
+    inference() resets it for a new prompt; that of the frames stays."""
     causal, wrapper, scheduler, pipeline = modules
     generator = wrapper.WanDiffusionWrapper.__new__(wrapper.WanDiffusionWrapper)
     torch.nn.Module.__init__(generator)
@@ -110,6 +112,17 @@ def run_pipeline(modules, model, noise, embeds, draws, frame_tokens):
                           "local_end_index": torch.tensor([0])} for _ in model.blocks]
 
     run._initialize_kv_cache = caches  # the original's has the released model's heads in it
+    if then:
+        forward = generator.forward
+
+        def told(*args, conditional_dict, crossattn_cache, current_start, **kwargs):
+            if current_start == then[0] * frame_tokens and conditional_dict["prompt_embeds"] is embeds:
+                conditional_dict["prompt_embeds"] = then[1]
+                for cache in crossattn_cache:
+                    cache["is_init"] = False
+            return forward(*args, conditional_dict=conditional_dict, crossattn_cache=crossattn_cache, current_start=current_start, **kwargs)
+
+        generator.forward = told
     given = iter(draws)
     randn_like, torch.randn_like = torch.randn_like, lambda x: next(given).reshape(x.shape)
     try:
@@ -140,6 +153,10 @@ def make_self_forcing(out: Path, source: Path):
     draws = drawn((3, 1, 4, 3 * blocks, 2, 4), 26)
     by_block = [draws[k, :, :, 3 * i:3 * i + 3].transpose(1, 2) for i in range(blocks) for k in range(3)]
     latents = run_pipeline(modules, model, noise.transpose(1, 2), embeds, by_block, frame_tokens=2).transpose(1, 2).contiguous()
+    other = drawn((1, 8, TEXT), 28)
+    told = run_pipeline(modules, model, noise.transpose(1, 2), embeds, by_block, frame_tokens=2, then=(3, other)).transpose(1, 2).contiguous()
+    assert told[:, :, :3].equal(latents[:, :, :3])
+    print("other words move the frames after them by", float((told - latents)[:, :, 3:].norm() / latents[:, :, 3:].norm()))
     write_json(folder / "model" / "model_index.json",
                {"_class_name": "CausalInferencePipeline", "transformer": ["self_forcing", "CausalWanModel"],
                 "vae": ["diffusers", "AutoencoderKLWan"]})
@@ -149,6 +166,7 @@ def make_self_forcing(out: Path, source: Path):
     save_file({"noise": torch.cat([noise, *draws])}, folder / "noise.safetensors")
     save_file({"prompt_embeds": embeds, "negative_prompt_embeds": embeds.clone()}, folder / "embeds.safetensors")
     save_file({"latents": latents, "video": video}, folder / "expected.safetensors")
+    save_file({"prompt_embeds": other, "latents": told}, folder / "told.safetensors")
     write_json(folder / "case.json",
                {"command": "generate", "args": ["-W", "32", "-H", "16", "--num-frames", str(1 + 4 * (3 * blocks - 1)), "--noise",
                                                 "noise.safetensors", "--prompt-embeds", "embeds.safetensors", "--device", "cpu",
@@ -227,6 +245,17 @@ def run_game(modules, model, noise, conditions, draws):
         run.kv_cache_keyboard = [cache(1, 6, 1, 64) for _ in model.blocks]
 
     run._initialize_kv_cache, run._initialize_kv_cache_mouse_and_keyboard = main_caches, action_caches
+    if then:
+        forward = generator.forward
+
+        def told(*args, conditional_dict, crossattn_cache, current_start, **kwargs):
+            if current_start == then[0] * frame_tokens and conditional_dict["prompt_embeds"] is embeds:
+                conditional_dict["prompt_embeds"] = then[1]
+                for cache in crossattn_cache:
+                    cache["is_init"] = False
+            return forward(*args, conditional_dict=conditional_dict, crossattn_cache=crossattn_cache, current_start=current_start, **kwargs)
+
+        generator.forward = told
     given = iter(draws)
     randn_like, torch.randn_like = torch.randn_like, lambda x: next(given).reshape(x.shape)
     try:
@@ -266,6 +295,10 @@ def make_matrix_game(out: Path, source: Path):
     latents = run_game(modules, model, initial.contiguous(), conditions, draws)
     video = vae.decode(latents * std + mean).sample.clamp(-1, 1)
 
+    other = drawn((1, 8, TEXT), 28)
+    told = run_pipeline(modules, model, noise.transpose(1, 2), embeds, by_block, frame_tokens=2, then=(3, other)).transpose(1, 2).contiguous()
+    assert told[:, :, :3].equal(latents[:, :, :3])
+    print("other words move the frames after them by", float((told - latents)[:, :, 3:].norm() / latents[:, :, 3:].norm()))
     write_json(folder / "model" / "model_index.json",
                {"_class_name": "CausalInferencePipeline", "transformer": ["matrix_game", "CausalWanModel"],
                 "vae": ["diffusers", "AutoencoderKLWan"], "sample_height": 16, "sample_width": 32})

@@ -157,7 +157,7 @@ def make_interactive(out: Path, source: Path):
     noise = drawn((FRAMES - 1, 4, 2, 4), 83)
     places = VideoSeqPos(FRAMES, 1, 2)
 
-    def clean(x, time, frame, rows, keep):
+    def clean(x, time, frame, rows, keep, text=text):
         mask = torch.full((1, 1, 1, 2, 4), float(frame == 0))
         time = time.view(1, 1, 1, 1, 1)
         time = torch.atan(torch.ones_like(time) * 0.0001) if frame == 0 else time
@@ -168,24 +168,34 @@ def make_interactive(out: Path, source: Path):
                                    kv_cache_cfg=KVCacheConfig(run_with_kv=True, store_kv=keep, current_idx=frame))
         return skip * x + scale_out * told
 
-    def roll(actions):
+    def roll(actions, then=None):
+        """`then`: (latent frame, embedding) of a prompt that is followed from that frame on; the keys of those before it stay."""
         latents = [encode(picture[None, :, None].float() / 127.5 - 1)]
         clean(latents[0], torch.zeros(()), 0, None, True)
         for frame in range(1, FRAMES):
             first, rows = noise[frame - 1][None, :, None], (actions[frame - 1] * SCALE)[None]
+            words = then[1] if then and frame >= then[0] else text
             x = first
             for i, angle in enumerate(angles):
-                x0 = clean(x, torch.tensor(angle, dtype=torch.bfloat16), frame, rows, False)
+                x0 = clean(x, torch.tensor(angle, dtype=torch.bfloat16), frame, rows, False, words)
                 if i + 1 < len(angles):
                     next_angle = torch.tensor(angles[i + 1], dtype=torch.bfloat16)
                     x = torch.cos(next_angle) * x0 + torch.sin(next_angle) * first
-            clean(x0, torch.zeros(()), frame, rows, True)
+            clean(x0, torch.zeros(()), frame, rows, True, words)
             latents.append(x0)
-        return decode(torch.cat(latents, 2))[:, :, 1:].clamp(-1, 1)
+        return torch.cat(latents, 2)
 
-    video, other = roll(actions), roll(-actions)
+    def seen(latents):
+        return decode(latents)[:, :, 1:].clamp(-1, 1)
+
+    plain, other_text = roll(actions), drawn((1, 5, 40), 86)
+    told = roll(actions, (3, other_text))
+    assert told[:, :, :3].equal(plain[:, :, :3])
+    print("other words move the latent frames after them by", float((told - plain)[:, :, 3:].norm() / plain[:, :, 3:].norm()))
+    video, other = seen(plain), seen(roll(-actions))
     print(f"cosmos_predict25_interactive: other actions move the video by {(other - video).norm() / video.norm():.2f}")
     folder = write_model(out, "cosmos_predict25_interactive", "ActionVideo2WorldSelfForcing", "transformer_cosmos_action_chunk", 32, 16,
                          window_frames=FRAMES)
     save_file({"image": picture.permute(1, 2, 0)[None].contiguous(), "actions": actions.flatten(1), "noise": noise,
                "video": video.contiguous(), "prompt_embeds": text}, folder / "rollout.safetensors")
+    save_file({"prompt_embeds": other_text, "latents": told.contiguous()}, folder / "told.safetensors")
