@@ -245,17 +245,6 @@ def run_game(modules, model, noise, conditions, draws):
         run.kv_cache_keyboard = [cache(1, 6, 1, 64) for _ in model.blocks]
 
     run._initialize_kv_cache, run._initialize_kv_cache_mouse_and_keyboard = main_caches, action_caches
-    if then:
-        forward = generator.forward
-
-        def told(*args, conditional_dict, crossattn_cache, current_start, **kwargs):
-            if current_start == then[0] * frame_tokens and conditional_dict["prompt_embeds"] is embeds:
-                conditional_dict["prompt_embeds"] = then[1]
-                for cache in crossattn_cache:
-                    cache["is_init"] = False
-            return forward(*args, conditional_dict=conditional_dict, crossattn_cache=crossattn_cache, current_start=current_start, **kwargs)
-
-        generator.forward = told
     given = iter(draws)
     randn_like, torch.randn_like = torch.randn_like, lambda x: next(given).reshape(x.shape)
     try:
