@@ -110,15 +110,17 @@ void* PageKeeper::take(size_t bytes) {
   return block.address;
 }
 
-void PageKeeper::give(void* address) {
+bool PageKeeper::give(void* address) {
   const std::lock_guard lock(mutex_);
   const auto found = live_.find(address);
+  if (found == live_.end()) return false;
   const Block block{address, found->second};
   live_.erase(found);
   live_bytes_ -= block.bytes;
   kept_.push_back(block);
   kept_bytes_ += block.bytes;
   trim(room(0));
+  return true;
 }
 
 // How much may be kept beside what is in use and `more`.
@@ -146,14 +148,7 @@ void PageKeeper::trim(size_t room) {
 void PageKeeper::release(void* address) {
   // Small blocks are not aligned to a page but by chance, which spares most of them the lock.
   PageKeeper* const keeper = keeper_of_process;
-  if (keeper && reinterpret_cast<size_t>(address) % kPage == 0) {
-    bool ours = false;
-    {
-      const std::lock_guard lock(keeper->mutex_);
-      ours = keeper->live_.count(address) > 0;
-    }
-    if (ours) return keeper->give(address);
-  }
+  if (keeper && reinterpret_cast<size_t>(address) % kPage == 0 && keeper->give(address)) return;
   c10::GetDefaultCPUAllocator()->raw_deleter()(address);
 }
 

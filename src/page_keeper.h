@@ -36,7 +36,7 @@ class PageKeeper final : public c10::Allocator {
     size_t bytes;
   };
   void* take(size_t bytes);
-  void give(void* address);
+  bool give(void* address);  // false: it is not one of these blocks
   size_t room(size_t more) const;
   void trim(size_t room);
   static void release(void* address);

@@ -16,6 +16,7 @@
 #include "orrery/pipeline.h"
 #include "orrery/weights.h"
 #include "support/compare.h"
+#include "support/errors.h"
 #include "support/far_device.h"
 #include "support/paths.h"
 #include "support/peak_memory.h"
@@ -153,15 +154,6 @@ class LadderTest : public MidSizeTest {
   WorldModelPipeline load(int64_t max_memory, const LoadOptions& options = {.device = testing::far_device()}) const {
     return WorldModelPipeline::from_pretrained(path_, options, max_memory);
   }
-  template <typename Work>
-  std::string error_of(const Work& work) const {
-    try {
-      work();
-    } catch (const Error& error) {
-      return error.what();
-    }
-    return "";
-  }
 
   std::string path_ = model(6);
   at::Tensor text_ = at::randn({1, kTextTokens, kText});
@@ -182,14 +174,15 @@ TEST_F(LadderTest, ADeviceHoldsOneBlockAtATimeAndSaysTheSame) {
 
 TEST_F(LadderTest, WhatADeviceCannotHoldNamesTheRungThatFits) {
   using ::testing::AllOf;
+  using testing::error_of;
   using ::testing::HasSubstr;
   testing::limit_far_memory(stored());
   EXPECT_THAT(error_of([&] { latents(load(0)); }),
               AllOf(HasSubstr("device: "), HasSubstr("out of memory"), HasSubstr("--max-memory")));
   const WorldModelPipeline streams = load(stored());
-  EXPECT_EQ(error_of([&] { latents(streams); }), "");
+  EXPECT_EQ(error_of([&] { latents(streams); }), "no error");
   EXPECT_THAT(error_of([&] { latents(streams, 1024); }), AllOf(HasSubstr("out of memory"), HasSubstr("--window")));
-  EXPECT_EQ(error_of([&] { latents(streams); }), "");  // and it goes on
+  EXPECT_EQ(error_of([&] { latents(streams); }), "no error");  // and it goes on
   EXPECT_THAT(error_of([&] { load(1000); }), AllOf(HasSubstr("max memory"), HasSubstr("at least"), HasSubstr("one block")));
   EXPECT_THAT(error_of([&] { load(stored(), {.device = testing::far_device(), .weights = WeightForm::kInt8}); }),
               HasSubstr("--weights"));

@@ -26,13 +26,22 @@ int64_t resident_kib(const std::string& path) {
   return kib;
 }
 
-TEST(ForgetPagesTest, MemoryIsGivenBackAndTheNumbersStay) {
+// Four megabytes in a file, all of which was read.
+class ForgetPagesTest : public ::testing::Test {
+ protected:
+  void SetUp() override {
+    save_safetensors(path, {{"numbers", numbers}});
+    mapped = Weights::open(path).stored("numbers");
+    EXPECT_TRUE(mapped.equal(numbers));
+  }
+
   const testing::TemporaryFolder folder;
-  const auto path = folder / "big.safetensors";
+  const std::filesystem::path path = folder / "big.safetensors";
   const at::Tensor numbers = at::arange(1 << 20).to(at::kFloat);
-  save_safetensors(path, {{"numbers", numbers}});
-  const at::Tensor mapped = Weights::open(path).stored("numbers");
-  EXPECT_TRUE(mapped.equal(numbers));
+  at::Tensor mapped;
+};
+
+TEST_F(ForgetPagesTest, MemoryIsGivenBackAndTheNumbersStay) {
   EXPECT_GT(resident_kib(path.string()), 3000);
   weights_detail::forget_pages(path);
   EXPECT_LT(resident_kib(path.string()), 100);
@@ -43,13 +52,7 @@ TEST(ForgetPagesTest, MemoryIsGivenBackAndTheNumbersStay) {
   EXPECT_LT(resident_kib(path.string()), 100) << "the folder stands for all of its files";
 }
 
-TEST(ForgetPagesTest, APartOfAFileIsGivenBackAlone) {
-  const testing::TemporaryFolder folder;
-  const auto path = folder / "big.safetensors";
-  const at::Tensor numbers = at::arange(1 << 20).to(at::kFloat);
-  save_safetensors(path, {{"numbers", numbers}});
-  const at::Tensor mapped = Weights::open(path).stored("numbers");
-  EXPECT_TRUE(mapped.equal(numbers));
+TEST_F(ForgetPagesTest, APartOfAFileIsGivenBackAlone) {
   const auto bytes_of = [](const at::Tensor& t) {
     return weights_detail::Bytes{static_cast<const std::byte*>(t.const_data_ptr()), t.nbytes()};
   };
