@@ -4,14 +4,16 @@
 
 namespace orrery::kernels {
 
-/// Bytes that pack_int8_inputs() writes for so many rows. The layout is this processor's: bytes in fours where it multiplies
-/// bytes (AVX512-VNNI), else 16-bit numbers in pairs, whose products no instruction saturates.
+/// What a row's largest input becomes (ops::int8_input_levels()).
+int64_t matmul_int8_levels();
+/// Bytes that pack_int8_inputs() writes for so many rows.
 int64_t packed_int8_bytes(int64_t rows, int64_t depth);
 /// Bytes that a thread needs beside its operands in either function.
 int64_t matmul_int8_scratch_bytes(int64_t depth);
 
-/// Rounds the panels [first_panel, last_panel) of matmul_panel_rows() rows of inputs [rows, depth] to 8 bits and packs them.
-/// Each row's largest element becomes ±127: inputs ≈ packed · scales[row]. A row that is not finite gets the scale NaN.
+/// Rounds the panels [first_panel, last_panel) of matmul_panel_rows() rows of inputs [rows, depth] and packs them. Each
+/// row's largest element becomes ±matmul_int8_levels(): inputs ≈ packed · scales[row]. A row that is not finite gets the
+/// scale NaN.
 void pack_int8_inputs(const float* inputs, int64_t rows, int64_t depth, int64_t first_panel, int64_t last_panel,
                       uint8_t* packed, float* scales, uint8_t* scratch);
 

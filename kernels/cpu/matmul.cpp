@@ -18,9 +18,10 @@ namespace {
 using Floats = hn::CappedTag<float, 16>;
 using Vector = hn::Vec<Floats>;
 
-// A tile's inputs (12 x 512 floats) lie in the first-level cache, the packed weights (256 x 512) in the second.
+// A tile's inputs (12 x 512 floats) lie in the first-level cache; a block of the weight, of which there are up to four,
+// and the term that is being multiplied in the second.
 constexpr int64_t kDepthBlock = 512;
-constexpr int64_t kColumnBlock = 256;
+constexpr int64_t kColumnBlock = 128;
 static_assert(kDepthBlock % kInterleaved == 0 && kColumnBlock % kPanelColumns == 0);
 
 // tile[row][column] = Σ inputs[k][row] · weights[k][column]
@@ -77,95 +78,134 @@ void AddTile(const float* HWY_RESTRICT tile, int64_t rows, int64_t columns, cons
   }
 }
 
-#if HWY_TARGET != HWY_SCALAR
-// A register of a row's elements as float32.
-HWY_INLINE Vector LoadMany(const float* from) {
-  return hn::LoadU(Floats(), from);
+// Weights of 16 bits are transposed in pairs along the depth, which halves the work.
+int64_t per_unit(float) {
+  return 1;
 }
-HWY_INLINE Vector LoadMany(const uint16_t* from) {
-  const hn::Rebind<uint16_t, Floats> half;
-  return hn::BitCast(Floats(), hn::ShiftLeft<16>(hn::PromoteTo(Units(), hn::LoadU(half, from))));
-}
-#endif
-HWY_INLINE float LoadOne(const float* from) {
-  return *from;
-}
-HWY_INLINE float LoadOne(const uint16_t* from) {
-  const uint32_t bits = static_cast<uint32_t>(*from) << 16;
-  float value;
-  std::memcpy(&value, &bits, sizeof value);
-  return value;
+int64_t per_unit(uint16_t) {
+  return 2;
 }
 
-// Rows [0, lanes) of a sum of matrices interleaved: to[k][row], `depth` a k; rows from `valid` on are zeros.
 template <typename T>
-void Interleave(const MatrixSum<T>& from, int64_t row, int64_t valid, int64_t k, int64_t depth, float* to, int64_t stride) {
-  const T* first = from.first + row * from.stride + k;
-  const T* second = from.second ? from.second + row * from.stride + k : nullptr;
+int64_t units_of(int64_t depth) {
+  return (depth + per_unit(T()) - 1) / per_unit(T());
+}
+
+// Rows [row, row + kUnitLanes) of a matrix interleaved: to[unit][lane], for the units that hold [k, k + depth); rows from
+// `valid` on are zeros.
+template <typename T>
+void Interleave(const T* from, int64_t from_stride, int64_t valid, int64_t depth, uint32_t* to, int64_t stride) {
+  const int64_t per = per_unit(T());
   int64_t whole = 0;
 #if HWY_TARGET != HWY_SCALAR
-  const Floats d;
   const Units units;
-  const Vector sign = hn::Set(d, from.sign);
-  const auto load = [&](int64_t r, int64_t unit) {
-    if (r >= valid) return hn::Zero(units);
-    Vector value = LoadMany(first + r * from.stride + unit);
-    if (second) value = hn::MulAdd(LoadMany(second + r * from.stride + unit), sign, value);
-    return hn::BitCast(units, value);
-  };
-  whole = depth / kUnitLanes * kUnitLanes;
+  const hn::Repartition<T, Units> d;
+  whole = depth / per / kUnitLanes * kUnitLanes;
   for (int64_t start = 0; start < whole; start += kInterleaved) {
     const int64_t count = std::min(kInterleaved, whole - start);
     // Sixteen rows are more streams than the processor follows by itself. What is asked for behind a row's end does no harm.
     for (int64_t r = 0; r < std::min(valid, kUnitLanes); ++r)
-      for (int64_t unit = kInterleaved; unit < 2 * kInterleaved; unit += static_cast<int64_t>(64 / sizeof(T))) {
-        hwy::Prefetch(first + r * from.stride + start + unit);
-        if (second) hwy::Prefetch(second + r * from.stride + start + unit);
-      }
-    InterleaveRows([&](int64_t r, int64_t unit) { return load(r, start + unit); }, count,
-                   reinterpret_cast<uint32_t*>(to + start * stride), stride);
+      for (int64_t ahead = kInterleaved; ahead < 2 * kInterleaved; ahead += 16)
+        hwy::Prefetch(from + r * from_stride + (start + ahead) * per);
+    InterleaveRows(
+        [&](int64_t r, int64_t unit) {
+          if (r >= valid) return hn::Zero(units);
+          return hn::BitCast(units, hn::LoadU(d, from + r * from_stride + (start + unit) * per));
+        },
+        count, to + start * stride, stride);
   }
 #endif
-  for (int64_t unit = whole; unit < depth; ++unit)
+  for (int64_t unit = whole; unit < units_of<T>(depth); ++unit)
     for (int64_t r = 0; r < kUnitLanes; ++r) {
-      float value = r < valid ? LoadOne(first + r * from.stride + unit) : 0.0f;
-      if (second && r < valid) value += from.sign * LoadOne(second + r * from.stride + unit);
-      to[unit * stride + r] = value;
+      T parts[sizeof(uint32_t) / sizeof(T)] = {};
+      for (int64_t i = 0; r < valid && i < std::min(per, depth - unit * per); ++i)
+        parts[i] = from[r * from_stride + unit * per + i];
+      std::memcpy(to + unit * stride + r, parts, sizeof parts);
     }
+}
+
+// A block of the weight as panels: packed[panel][unit][column].
+template <typename T>
+void PackWeight(const T* from, int64_t stride, int64_t columns, int64_t depth, uint32_t* packed) {
+  const int64_t panel = kPanelColumns * units_of<T>(depth);
+  for (int64_t column = 0; column < columns; column += kPanelColumns, packed += panel)
+    for (int64_t half = 0; half < kPanelColumns; half += kUnitLanes)
+      Interleave(from + (column + half) * stride, stride, columns - column - half, depth, packed + half, kPanelColumns);
+}
+
+// Of a unit of 16-bit numbers the one at place `i`, of a unit of 32 bits the number itself.
+template <typename T>
+HWY_INLINE Vector Expand(hn::Vec<Units> unit, int i) {
+  const Floats d;
+  if constexpr (sizeof(T) == sizeof(float)) return hn::BitCast(d, unit);
+  return hn::BitCast(d, i == 0 ? hn::ShiftLeft<16>(unit) : hn::And(unit, hn::Set(Units(), 0xFFFF0000u)));
+}
+
+// first + sign · second as float32, `units` units of one panel or of many; `second` may be null.
+template <typename T>
+void ExpandTerm(const uint32_t* HWY_RESTRICT first, const uint32_t* HWY_RESTRICT second, float sign, int64_t units,
+                float* HWY_RESTRICT to) {
+  const Floats d;
+  const Units d32;
+  const int64_t per = per_unit(T());
+  const Vector factor = hn::Set(d, sign);
+  for (int64_t unit = 0; unit < units; ++unit, to += per * kPanelColumns)
+    for (int64_t half = 0; half < kPanelColumns; half += kUnitLanes)
+      for (int i = 0; i < per; ++i) {
+        Vector value = Expand<T>(hn::Load(d32, first + unit * kPanelColumns + half), i);
+        if (second) value = hn::MulAdd(Expand<T>(hn::Load(d32, second + unit * kPanelColumns + half), i), factor, value);
+        hn::Store(value, d, to + i * kPanelColumns + half);
+      }
+}
+
+// Every tile of one product: the packed inputs from `k` on times a block of the weight.
+void MultiplyTiles(const Matmul& matmul, const Product& product, const float* inputs, int64_t k, int64_t depth,
+                   const float* panels, int64_t panel_floats, int64_t first_column, int64_t columns) {
+  HWY_ALIGN float tile[kTileRows * kPanelColumns];
+  for (int64_t row = 0; row < matmul.rows; row += kTileRows) {
+    const float* panel = inputs + row * matmul.depth + k * kTileRows;
+    const int64_t rows = std::min(kTileRows, matmul.rows - row);
+    for (int64_t column = 0; column < columns; column += kPanelColumns) {
+      const int64_t place = row * matmul.output_stride + first_column + column;
+      for (const ProductTarget& target : product.targets)
+        if (target.data) Prefetch(target.data + place, rows, matmul.output_stride);
+      MultiplyTile(panel, panels + column / kPanelColumns * panel_floats, depth, tile);
+      for (const ProductTarget& target : product.targets)
+        if (target.data)
+          AddTile(tile, rows, std::min(kPanelColumns, columns - column), target, target.data + place, matmul.output_stride,
+                  target.overwrite && k == 0, target.bias ? target.bias + first_column + column : nullptr);
+    }
+  }
 }
 
 template <typename T>
 void MultiplyColumns(const Matmul& matmul, int64_t first_column, int64_t last_column, float* scratch) {
-  const MatrixSum<T> weight{static_cast<const T*>(matmul.weight.first), static_cast<const T*>(matmul.weight.second),
-                            matmul.weight.sign, matmul.weight.stride};
-  HWY_ALIGN float tile[kTileRows * kPanelColumns];
-  for (int64_t start = first_column; start < last_column; start += kColumnBlock) {
-    const int64_t columns = std::min(kColumnBlock, last_column - start);
-    for (int64_t k = 0; k < matmul.depth; k += kDepthBlock) {
-      const int64_t depth = std::min(kDepthBlock, matmul.depth - k);
-      for (int64_t column = 0; column < columns; column += kUnitLanes) {
-        float* panel = scratch + column / kPanelColumns * kPanelColumns * depth + column % kPanelColumns;
-        Interleave(weight, start + column, columns - column, k, depth, panel, kPanelColumns);
-      }
-      // A panel of an odd number of half-panels is filled up with zeros, so that no tile reads what is not there.
-      if (const int64_t rest = (columns + kUnitLanes - 1) / kUnitLanes; rest % 2 == 1) {
-        float* panel = scratch + rest / 2 * kPanelColumns * depth + kUnitLanes;
-        for (int64_t i = 0; i < depth; ++i) std::fill_n(panel + i * kPanelColumns, kUnitLanes, 0.0f);
-      }
-      for (int64_t row = 0; row < matmul.rows; row += kTileRows) {
-        const float* inputs = matmul.inputs + row * matmul.depth + k * kTileRows;
-        const int64_t rows = std::min(kTileRows, matmul.rows - row);
-        for (int64_t column = 0; column < columns; column += kPanelColumns) {
-          for (const ProductTarget& target : matmul.targets)
-            if (target.data) Prefetch(target.data + row * matmul.output_stride + start + column, rows, matmul.output_stride);
-          MultiplyTile(inputs, scratch + column * depth, depth, tile);
-          for (const ProductTarget& target : matmul.targets) {
-            if (!target.data) continue;
-            AddTile(tile, rows, std::min(kPanelColumns, columns - column), target,
-                    target.data + row * matmul.output_stride + start + column, matmul.output_stride,
-                    target.overwrite && k == 0, target.bias ? target.bias + start + column : nullptr);
-          }
-        }
+  const int64_t product_floats = (matmul.rows + kTileRows - 1) / kTileRows * kTileRows * matmul.depth;
+  // Four blocks of the weight and one expanded term, which take as much room in either storage.
+  const int64_t most_columns = std::max(kPanelColumns, kColumnBlock / (2 / per_unit(T())));
+  const int64_t parts = (matmul.depth + kDepthBlock - 1) / kDepthBlock;
+  const int64_t most_depth = ((matmul.depth + parts - 1) / parts + kInterleaved - 1) / kInterleaved * kInterleaved;
+  float* const panels = scratch;
+  uint32_t* const packed = reinterpret_cast<uint32_t*>(scratch + kColumnBlock * kDepthBlock);
+  for (int64_t start = first_column; start < last_column; start += most_columns) {
+    const int64_t columns = std::min(most_columns, last_column - start);
+    for (int64_t k = 0; k < matmul.depth; k += most_depth) {
+      const int64_t depth = std::min(most_depth, matmul.depth - k);
+      const int64_t units = units_of<T>(depth) * ((columns + kPanelColumns - 1) / kPanelColumns);
+      const auto quarter = [&](int q) { return q < 0 ? nullptr : packed + q * units * kPanelColumns; };
+      for (int q = 0; q < 4; ++q)
+        if (matmul.weight.at[q])
+          PackWeight(static_cast<const T*>(matmul.weight.at[q]) + start * matmul.weight.stride + k, matmul.weight.stride,
+                     columns, depth, quarter(q));
+      const float* inputs = matmul.inputs;
+      for (const Product& product : matmul.products) {
+        const Term& term = product.weight;
+        const bool ready = sizeof(T) == sizeof(float) && term.second < 0;
+        if (!ready) ExpandTerm<T>(quarter(term.first), quarter(term.second), term.sign, units, panels);
+        MultiplyTiles(matmul, product, inputs, k, depth,
+                      ready ? reinterpret_cast<const float*>(quarter(term.first)) : panels,
+                      kPanelColumns * units_of<T>(depth) * per_unit(T()), start, columns);
+        inputs += product_floats;
       }
     }
   }
@@ -178,27 +218,41 @@ void Multiply(const Matmul& matmul, int64_t first_column, int64_t last_column, f
     MultiplyColumns<float>(matmul, first_column, last_column, scratch);
 }
 
-// Panels of kTileRows rows: packed[panel][k][row].
-void PackInputs(const MatrixSum<float>& inputs, int64_t rows, int64_t depth, int64_t first_panel, int64_t last_panel,
-                float* packed) {
+// Panels of kTileRows rows: packed[product][panel][k][row].
+void PackInputs(const Quarters<float>& inputs, std::span<const Product> products, int64_t rows, int64_t depth,
+                int64_t first_panel, int64_t last_panel, float* packed) {
   constexpr int64_t kLanes = std::min(kUnitLanes, kTileRows);
-  HWY_ALIGN float block[kInterleaved * kUnitLanes];
-  for (int64_t panel = first_panel; panel < last_panel; ++panel) {
+  const Floats d;
+  const int64_t product_floats = (rows + kTileRows - 1) / kTileRows * kTileRows * depth;
+  HWY_ALIGN float blocks[4][kInterleaved * kUnitLanes];
+  HWY_ALIGN float sum[kUnitLanes];
+  for (int64_t panel = first_panel; panel < last_panel; ++panel)
     for (int64_t k = 0; k < depth; k += kInterleaved) {
       const int64_t count = std::min(kInterleaved, depth - k);
       for (int64_t part = 0; part < kTileRows; part += kLanes) {
-        const int64_t row = panel * kTileRows + part;
-        Interleave(inputs, row, rows - row, k, count, block, kUnitLanes);
+        const int64_t row = panel * kTileRows + part, lanes = std::min(kLanes, kTileRows - part);
+        for (int q = 0; q < 4; ++q)
+          if (inputs.at[q])
+            Interleave(inputs.at[q] + row * inputs.stride + k, inputs.stride, std::min(lanes, rows - row), count,
+                       reinterpret_cast<uint32_t*>(blocks[q]), kUnitLanes);
         float* to = packed + (panel * depth + k) * kTileRows + part;
-        if (part + kLanes <= kTileRows) {  // a copy of known length is two moves
-          for (int64_t i = 0; i < count; ++i)
-            std::memcpy(to + i * kTileRows, block + i * kUnitLanes, kLanes * sizeof(float));
-        } else {
-          for (int64_t i = 0; i < count; ++i) std::copy_n(block + i * kUnitLanes, kTileRows - part, to + i * kTileRows);
+        for (const Product& product : products) {
+          const float* first = blocks[product.input.first];
+          const float* second = product.input.second < 0 ? nullptr : blocks[product.input.second];
+          const Vector sign = hn::Set(d, product.input.sign);
+          for (int64_t i = 0; i < count; ++i) {
+            Vector value = hn::Load(d, first + i * kUnitLanes);
+            if (second) value = hn::MulAdd(hn::Load(d, second + i * kUnitLanes), sign, value);
+            hn::Store(value, d, sum);
+            if (lanes == kLanes)  // a copy of known length is two moves
+              std::memcpy(to + i * kTileRows, sum, kLanes * sizeof(float));
+            else
+              std::copy_n(sum, lanes, to + i * kTileRows);
+          }
+          to += product_floats;
         }
       }
     }
-  }
 }
 
 int64_t TileRows() {
@@ -226,12 +280,12 @@ int64_t packed_input_floats(int64_t rows, int64_t depth) {
 }
 
 int64_t matmul_scratch_floats() {
-  return 256 * 512 + 16;
+  return (1 + 2) * 128 * 512;  // a term, and four blocks of the weight in 16 bits
 }
 
-void pack_inputs(const MatrixSum<float>& inputs, int64_t rows, int64_t depth, int64_t first_panel, int64_t last_panel,
-                 float* packed) {
-  HWY_DYNAMIC_DISPATCH(PackInputs)(inputs, rows, depth, first_panel, last_panel, packed);
+void pack_inputs(const Quarters<float>& inputs, std::span<const Product> products, int64_t rows, int64_t depth,
+                 int64_t first_panel, int64_t last_panel, float* packed) {
+  HWY_DYNAMIC_DISPATCH(PackInputs)(inputs, products, rows, depth, first_panel, last_panel, packed);
 }
 
 void multiply(const Matmul& matmul, int64_t first_column, int64_t last_column, float* scratch) {

@@ -13,11 +13,11 @@
 #include "kernels/cpu/pack-inl.h"
 
 // Highway 1.0 has no target of AVX-512 with VNNI alone, so the one function that needs it names it itself.
-#undef ORRERY_QUADS
+#undef ORRERY_VNNI
 #if HWY_ARCH_X86 && HWY_TARGET == HWY_AVX3 && !HWY_COMPILER_MSVC
-#define ORRERY_QUADS 1
+#define ORRERY_VNNI 1
 #else
-#define ORRERY_QUADS 0
+#define ORRERY_VNNI 0
 #endif
 
 HWY_BEFORE_NAMESPACE();
@@ -27,13 +27,18 @@ namespace {
 using Floats = hn::CappedTag<float, 16>;
 using Ints = hn::CappedTag<int32_t, 16>;
 
-// A unit is 32 bits of a row: four bytes or two 16-bit numbers. Blocks as in matmul.cpp.
+// A unit is four bytes of a row, packed as 32 bits. Blocks as in matmul.cpp.
+constexpr int64_t kPerUnit = 4;
 constexpr int64_t kUnitBlock = 512;
 constexpr int64_t kColumnBlock = 256;
-constexpr int32_t kOffset = 128;  // what is added to inputs in quads, since the instruction takes the one side unsigned
 
-bool UsesQuads() {
-#if ORRERY_QUADS
+// Interleaving goes by four units.
+int64_t UnitsOf(int64_t depth) {
+  return (depth + 4 * kPerUnit - 1) / (4 * kPerUnit) * 4;
+}
+
+bool UsesVnni() {
+#if ORRERY_VNNI
   static const bool vnni = __builtin_cpu_supports("avx512vnni");
   return vnni;
 #else
@@ -41,18 +46,19 @@ bool UsesQuads() {
 #endif
 }
 
-int64_t PerUnit() {
-  return UsesQuads() ? 4 : 2;
-}
-// Interleaving goes by four units.
-int64_t UnitsOf(int64_t depth) {
-  return (depth + 4 * PerUnit() - 1) / (4 * PerUnit()) * 4;
+// How inputs are rounded: to ±levels, and `offset` added, since the instructions take one side unsigned.
+struct Rounding {
+  int32_t levels, offset;
+};
+// x86's older instruction adds two products in 16 bits: of 7-bit inputs and 8-bit weights none overflows.
+Rounding InputRounding() {
+  return HWY_ARCH_X86 && HWY_TARGET != HWY_SCALAR && !UsesVnni() ? Rounding{63, 64} : Rounding{127, 128};
 }
 
-#if ORRERY_QUADS
-__attribute__((target("avx512vnni"))) HWY_NOINLINE void MultiplyQuads(const uint8_t* HWY_RESTRICT inputs,
-                                                                      const uint8_t* HWY_RESTRICT weights, int64_t units,
-                                                                      int32_t* HWY_RESTRICT tile) {
+#if ORRERY_VNNI
+__attribute__((target("avx512vnni"))) HWY_NOINLINE void MultiplyVnni(const uint8_t* HWY_RESTRICT inputs,
+                                                                     const uint8_t* HWY_RESTRICT weights, int64_t units,
+                                                                     int32_t* HWY_RESTRICT tile) {
   __m512i sum[kTileRows][2];
 #pragma GCC unroll 16
   for (int64_t row = 0; row < kTileRows; ++row) sum[row][0] = sum[row][1] = _mm512_setzero_si512();
@@ -77,49 +83,55 @@ __attribute__((target("avx512vnni"))) HWY_NOINLINE void MultiplyQuads(const uint
 }
 #endif
 
-#if HWY_TARGET == HWY_SCALAR
-void MultiplyPairs(const uint8_t* inputs, const uint8_t* weights, int64_t units, int32_t* tile) {
-  std::fill_n(tile, kTileRows * kPanelColumns, 0);
-  const auto at = [](const uint8_t* from, int64_t index) {
-    int16_t value;
-    std::memcpy(&value, from + 2 * index, sizeof value);
-    return static_cast<int32_t>(value);
-  };
-  for (int64_t unit = 0; unit < units; ++unit)
-    for (int64_t row = 0; row < kTileRows; ++row)
-      for (int64_t column = 0; column < kPanelColumns; ++column)
-        for (int64_t i = 0; i < 2; ++i)
-          tile[row * kPanelColumns + column] +=
-              at(inputs, (unit * kTileRows + row) * 2 + i) * at(weights, (unit * kPanelColumns + column) * 2 + i);
+#if HWY_TARGET != HWY_SCALAR
+// The sums of four products of an unsigned and a signed byte.
+#if HWY_ARCH_X86
+HWY_INLINE __m128i DotFours(__m128i input, __m128i weight) {
+  return _mm_madd_epi16(_mm_maddubs_epi16(input, weight), _mm_set1_epi16(1));
+}
+#if HWY_TARGET <= HWY_AVX2
+HWY_INLINE __m256i DotFours(__m256i input, __m256i weight) {
+  return _mm256_madd_epi16(_mm256_maddubs_epi16(input, weight), _mm256_set1_epi16(1));
+}
+#endif
+#if HWY_TARGET <= HWY_AVX3
+HWY_INLINE __m512i DotFours(__m512i input, __m512i weight) {
+  return _mm512_madd_epi16(_mm512_maddubs_epi16(input, weight), _mm512_set1_epi16(1));
+}
+#endif
+HWY_INLINE hn::Vec<Ints> Dot(hn::Vec<Ints> input, hn::Vec<Ints> weight) {
+  return hn::Vec<Ints>{DotFours(input.raw, weight.raw)};
 }
 #else
-HWY_NOINLINE void MultiplyPairs(const uint8_t* HWY_RESTRICT inputs, const uint8_t* HWY_RESTRICT weights, int64_t units,
+HWY_INLINE hn::Vec<Ints> Dot(hn::Vec<Ints> input, hn::Vec<Ints> weight) {
+  const hn::RebindToUnsigned<Ints> bits;
+  const auto unsigned_byte = [&](auto v) { return hn::BitCast(Ints(), hn::ShiftRight<24>(hn::BitCast(bits, v))); };
+  hn::Vec<Ints> sum = hn::Mul(unsigned_byte(input), hn::ShiftRight<24>(weight));
+  for (int i = 1; i < kPerUnit; ++i) {
+    input = hn::ShiftLeft<8>(input);
+    weight = hn::ShiftLeft<8>(weight);
+    sum = hn::Add(sum, hn::Mul(unsigned_byte(input), hn::ShiftRight<24>(weight)));
+  }
+  return sum;
+}
+#endif
+
+HWY_NOINLINE void MultiplyFours(const uint8_t* HWY_RESTRICT inputs, const uint8_t* HWY_RESTRICT weights, int64_t units,
                                 int32_t* HWY_RESTRICT tile) {
   const Ints d;
-  const hn::Repartition<int16_t, Ints> d16;
   const hn::Repartition<uint8_t, Ints> d8;
   hn::Vec<Ints> sum[kTileRows][2];
 #pragma GCC unroll 16
   for (int64_t row = 0; row < kTileRows; ++row) sum[row][0] = sum[row][1] = hn::Zero(d);
-  // On x86 a pair's two products are summed in its own lane and nothing is left over for a second sum.
-  hn::Vec<Ints> rest = hn::Zero(d);
   for (int64_t unit = 0; unit < units; ++unit) {
-    const auto left = hn::BitCast(d16, hn::Load(d8, weights)),
-               right = hn::BitCast(d16, hn::Load(d8, weights + 4 * kUnitLanes));
+    const auto left = hn::BitCast(d, hn::Load(d8, weights)), right = hn::BitCast(d, hn::Load(d8, weights + 4 * kUnitLanes));
 #pragma GCC unroll 16
     for (int64_t row = 0; row < kTileRows; ++row) {
-      int32_t two;
-      std::memcpy(&two, inputs + 4 * row, sizeof two);
-      const auto input = hn::BitCast(d16, hn::Set(d, two));
-#if HWY_ARCH_X86
-      sum[row][0] = hn::ReorderWidenMulAccumulate(d, input, left, sum[row][0], rest);
-      sum[row][1] = hn::ReorderWidenMulAccumulate(d, input, right, sum[row][1], rest);
-#else
-      const auto even = [&](auto v) { return hn::ShiftRight<16>(hn::ShiftLeft<16>(hn::BitCast(d, v))); };
-      const auto odd = [&](auto v) { return hn::ShiftRight<16>(hn::BitCast(d, v)); };
-      sum[row][0] = hn::Add(sum[row][0], hn::Add(hn::Mul(even(input), even(left)), hn::Mul(odd(input), odd(left))));
-      sum[row][1] = hn::Add(sum[row][1], hn::Add(hn::Mul(even(input), even(right)), hn::Mul(odd(input), odd(right))));
-#endif
+      int32_t four;
+      std::memcpy(&four, inputs + 4 * row, sizeof four);
+      const auto input = hn::Set(d, four);
+      sum[row][0] = hn::Add(sum[row][0], Dot(input, left));
+      sum[row][1] = hn::Add(sum[row][1], Dot(input, right));
     }
     inputs += 4 * kTileRows;
     weights += 4 * kPanelColumns;
@@ -130,49 +142,50 @@ HWY_NOINLINE void MultiplyPairs(const uint8_t* HWY_RESTRICT inputs, const uint8_
     hn::Store(sum[row][1], d, tile + row * kPanelColumns + kUnitLanes);
   }
 }
+#else
+void MultiplyFours(const uint8_t* inputs, const uint8_t* weights, int64_t units, int32_t* tile) {
+  std::fill_n(tile, kTileRows * kPanelColumns, 0);
+  for (int64_t unit = 0; unit < units; ++unit)
+    for (int64_t row = 0; row < kTileRows; ++row)
+      for (int64_t column = 0; column < kPanelColumns; ++column)
+        for (int64_t i = 0; i < kPerUnit; ++i)
+          tile[row * kPanelColumns + column] += static_cast<int32_t>(inputs[(unit * kTileRows + row) * kPerUnit + i]) *
+                                                static_cast<int8_t>(weights[(unit * kPanelColumns + column) * kPerUnit + i]);
+}
 #endif
 
 void MultiplyTile(const uint8_t* inputs, const uint8_t* weights, int64_t units, int32_t* tile) {
-#if ORRERY_QUADS
-  if (UsesQuads()) return MultiplyQuads(inputs, weights, units, tile);
+#if ORRERY_VNNI
+  if (UsesVnni()) return MultiplyVnni(inputs, weights, units, tile);
 #endif
-  MultiplyPairs(inputs, weights, units, tile);
+  MultiplyFours(inputs, weights, units, tile);
 }
 
 // Units [start, start + count) of kUnitLanes rows of bytes [·, depth] to to[unit · stride + row]; rows from `valid` on are
 // zeros, and so is what lies behind `depth`.
-void Interleave(const int8_t* rows, int64_t row_stride, int64_t valid, int64_t depth, int64_t start, int64_t count,
-                bool quads, uint32_t* to, int64_t stride) {
-  const int64_t per_unit = quads ? 4 : 2;
-  const auto unit_at = [&](int64_t row, int64_t unit) {
-    uint32_t bits = 0;
-    for (int64_t i = 0; i < per_unit; ++i) {
-      const int64_t k = unit * per_unit + i;
-      const int32_t value = row < valid && k < depth ? rows[row * row_stride + k] : 0;
-      bits |= quads ? (static_cast<uint32_t>(value) & 0xFF) << (8 * i) : (static_cast<uint32_t>(value) & 0xFFFF) << (16 * i);
-    }
-    return bits;
-  };
+void Interleave(const uint8_t* rows, int64_t row_stride, int64_t valid, int64_t depth, int64_t start, int64_t count,
+                uint32_t* to, int64_t stride) {
   int64_t unit = start;
 #if HWY_TARGET != HWY_SCALAR
   const Units units;
-  const hn::Repartition<int8_t, Units> bytes;
-  const hn::Repartition<int16_t, Units> words;
-  const hn::Half<decltype(bytes)> half_of_bytes;
-  const int64_t whole = std::min(count, depth / per_unit - start) / kUnitLanes * kUnitLanes;
+  const hn::Repartition<uint8_t, Units> bytes;
+  const int64_t whole = std::min(count, depth / kPerUnit - start) / kUnitLanes * kUnitLanes;
   for (; unit < start + whole; unit += kInterleaved) {
     const auto load = [&](int64_t row, int64_t i) {
       if (row >= valid) return hn::Zero(units);
-      const int8_t* from = rows + row * row_stride + (unit + i) * per_unit;
-      return quads ? hn::BitCast(units, hn::LoadU(bytes, from))
-                   : hn::BitCast(units, hn::PromoteTo(words, hn::LoadU(half_of_bytes, from)));
+      return hn::BitCast(units, hn::LoadU(bytes, rows + row * row_stride + (unit + i) * kPerUnit));
     };
     InterleaveRows(load, std::min(kInterleaved, start + whole - unit), to + (unit - start) * stride, stride);
   }
   unit = start + std::max<int64_t>(whole, 0);
 #endif
   for (; unit < start + count; ++unit)
-    for (int64_t row = 0; row < kUnitLanes; ++row) to[(unit - start) * stride + row] = unit_at(row, unit);
+    for (int64_t row = 0; row < kUnitLanes; ++row) {
+      uint8_t four[kPerUnit] = {};
+      for (int64_t i = 0; row < valid && i < std::min(kPerUnit, depth - unit * kPerUnit); ++i)
+        four[i] = rows[row * row_stride + unit * kPerUnit + i];
+      std::memcpy(to + (unit - start) * stride + row, four, sizeof four);
+    }
 }
 
 // tile · scales added to the output, or put there with the bias.
@@ -204,8 +217,8 @@ void AddTile(const int32_t* HWY_RESTRICT tile, const MatmulInt8& matmul, int64_t
 }
 
 void MultiplyInt8(const MatmulInt8& matmul, int64_t first_column, int64_t last_column, uint8_t* scratch) {
-  const bool quads = UsesQuads();
   const int64_t all_units = UnitsOf(matmul.depth), depth = matmul.depth;
+  const int32_t offset = InputRounding().offset;
   uint32_t* panels = reinterpret_cast<uint32_t*>(scratch);
   HWY_ALIGN int32_t tile[kTileRows * kPanelColumns];
   HWY_ALIGN int32_t excess[kColumnBlock];
@@ -215,17 +228,14 @@ void MultiplyInt8(const MatmulInt8& matmul, int64_t first_column, int64_t last_c
       const int64_t units = std::min(kUnitBlock, all_units - first);
       const int64_t padded = (columns + kPanelColumns - 1) / kPanelColumns * kPanelColumns;
       for (int64_t column = 0; column < padded; column += kUnitLanes)
-        Interleave(matmul.weight + (start + column) * depth, depth, columns - column, depth, first, units, quads,
-                   panels + column / kPanelColumns * kPanelColumns * units + column % kPanelColumns, kPanelColumns);
-      std::fill_n(excess, kColumnBlock, 0);
-      if (quads) {
-        const int64_t from = first * 4, to = std::min(depth, (first + units) * 4);
-        for (int64_t column = 0; column < columns; ++column) {
-          const int8_t* row = matmul.weight + (start + column) * depth;
-          int32_t sum = 0;
-          for (int64_t k = from; k < to; ++k) sum += row[k];
-          excess[column] = kOffset * sum;
-        }
+        Interleave(reinterpret_cast<const uint8_t*>(matmul.weight) + (start + column) * depth, depth, columns - column,
+                   depth, first, units, panels + column / kPanelColumns * kPanelColumns * units + column % kPanelColumns,
+                   kPanelColumns);
+      for (int64_t column = 0; column < columns; ++column) {
+        const int8_t* row = matmul.weight + (start + column) * depth;
+        int32_t sum = 0;
+        for (int64_t k = first * kPerUnit; k < std::min(depth, (first + units) * kPerUnit); ++k) sum += row[k];
+        excess[column] = offset * sum;
       }
       for (int64_t row = 0; row < matmul.rows; row += kTileRows) {
         const uint8_t* inputs = matmul.inputs + 4 * (row * all_units + first * kTileRows);
@@ -239,10 +249,12 @@ void MultiplyInt8(const MatmulInt8& matmul, int64_t first_column, int64_t last_c
   }
 }
 
-// x / scale to the nearest integer; returns the scale.
-float RoundRow(const float* HWY_RESTRICT x, int64_t depth, int8_t* HWY_RESTRICT to) {
+// x / scale to the nearest integer, plus the offset; returns the scale.
+float RoundRow(const float* HWY_RESTRICT x, int64_t depth, uint8_t* HWY_RESTRICT to) {
   const Floats d;
-  const hn::Rebind<int8_t, Floats> d8;
+  const Ints i32;
+  const hn::Rebind<uint8_t, Floats> d8;
+  const Rounding rounding = InputRounding();
   auto largest = hn::Zero(d), nothing = hn::Zero(d);
   const int64_t whole = depth / kUnitLanes * kUnitLanes;
   for (int64_t k = 0; k < whole; k += kUnitLanes) {
@@ -256,41 +268,41 @@ float RoundRow(const float* HWY_RESTRICT x, int64_t depth, int8_t* HWY_RESTRICT 
     none += x[k] * 0.0f;
   }
   if (most == 0 || none != 0) {
-    std::fill_n(to, depth, static_cast<int8_t>(0));
+    std::fill_n(to, depth, static_cast<uint8_t>(rounding.offset));
     return none;  // 0 or NaN
   }
-  const float inverse = 127.0f / most;
-  for (int64_t k = 0; k < whole; k += kUnitLanes)
-    hn::StoreU(hn::DemoteTo(d8, hn::NearestInt(hn::Mul(hn::LoadU(d, x + k), hn::Set(d, inverse)))), d8, to + k);
-  for (int64_t k = whole; k < depth; ++k) to[k] = static_cast<int8_t>(std::lrint(x[k] * inverse));
-  return most / 127.0f;
+  const float levels = static_cast<float>(rounding.levels), inverse = levels / most;
+  for (int64_t k = 0; k < whole; k += kUnitLanes) {
+    const auto rounded = hn::NearestInt(hn::Mul(hn::LoadU(d, x + k), hn::Set(d, inverse)));
+    hn::StoreU(hn::DemoteTo(d8, hn::Add(rounded, hn::Set(i32, rounding.offset))), d8, to + k);
+  }
+  for (int64_t k = whole; k < depth; ++k) to[k] = static_cast<uint8_t>(std::lrint(x[k] * inverse) + rounding.offset);
+  return most / levels;
 }
 
 void PackInt8Inputs(const float* inputs, int64_t rows, int64_t depth, int64_t first_panel, int64_t last_panel,
                     uint8_t* packed, float* scales, uint8_t* scratch) {
-  const bool quads = UsesQuads();
   const int64_t units = UnitsOf(depth);
   HWY_ALIGN uint32_t block[kInterleaved * kUnitLanes];
   for (int64_t panel = first_panel; panel < last_panel; ++panel) {
     const int64_t first = panel * kTileRows, valid = std::min(kTileRows, rows - first);
-    int8_t* rounded = reinterpret_cast<int8_t*>(scratch);
     for (int64_t row = 0; row < valid; ++row)
-      scales[first + row] = RoundRow(inputs + (first + row) * depth, depth, rounded + row * depth);
+      scales[first + row] = RoundRow(inputs + (first + row) * depth, depth, scratch + row * depth);
     uint8_t* to = packed + 4 * first * units;
     for (int64_t unit = 0; unit < units; unit += kInterleaved) {
       const int64_t count = std::min(kInterleaved, units - unit);
       for (int64_t part = 0; part < kTileRows; part += kUnitLanes) {
         const int64_t lanes = std::min(kUnitLanes, kTileRows - part);
-        Interleave(rounded + part * depth, depth, valid - part, depth, unit, count, quads, block, kUnitLanes);
+        Interleave(scratch + part * depth, depth, valid - part, depth, unit, count, block, kUnitLanes);
         for (int64_t i = 0; i < count; ++i)
-          for (int64_t lane = 0; lane < lanes; ++lane) {
-            // Adding 128 to a signed byte turns its highest bit.
-            const uint32_t bits = block[i * kUnitLanes + lane] ^ (quads ? 0x80808080u : 0u);
-            std::memcpy(to + 4 * ((unit + i) * kTileRows + part + lane), &bits, 4);
-          }
+          std::memcpy(to + 4 * ((unit + i) * kTileRows + part), block + i * kUnitLanes, static_cast<size_t>(4 * lanes));
       }
     }
   }
+}
+
+int64_t InputLevels() {
+  return InputRounding().levels;
 }
 
 int64_t PackedBytes(int64_t rows, int64_t depth) {
@@ -304,9 +316,14 @@ HWY_AFTER_NAMESPACE();
 #if HWY_ONCE
 namespace orrery::kernels {
 
+HWY_EXPORT(InputLevels);
 HWY_EXPORT(PackedBytes);
 HWY_EXPORT(MultiplyInt8);
 HWY_EXPORT(PackInt8Inputs);
+
+int64_t matmul_int8_levels() {
+  return HWY_DYNAMIC_DISPATCH(InputLevels)();
+}
 
 int64_t packed_int8_bytes(int64_t rows, int64_t depth) {
   return HWY_DYNAMIC_DISPATCH(PackedBytes)(rows, depth);

@@ -15,6 +15,7 @@
 namespace orrery::ops {
 namespace {
 
+using kernels::Product;
 using kernels::ProductTarget;
 
 // Columns that one thread takes at least: a panel of the widest processors.
@@ -28,47 +29,17 @@ constexpr int64_t kStrassenRows = 256, kStrassenSide = 1024;
 // Larger products are computed in blocks of rows and of depth. Their packed inputs (12 MiB, with Strassen 21 MiB) are read
 // again for each block of columns, from the third-level cache.
 constexpr int64_t kPackedRows = 1008, kPackedDepth = 3072;
-// Columns of a block: while it is computed, the second-level cache holds what it reads of the weight and writes of the
-// output.
-constexpr int64_t kColumnBlock = 256;
 
-// inputs [rows, depth] · weight [columns, depth]ᵀ, or a quarter of it: the matrices as the kernel wants them.
-struct Product {
-  kernels::MatrixSum<float> input;
-  kernels::MatrixSum<void> weight;
-  ProductTarget targets[2];
-};
-
-// Products of equal sizes: all inputs are packed first, then each block of columns goes through all products.
-void run(c10::ArrayRef<Product> products, kernels::WeightStorage storage, int64_t rows, int64_t depth, int64_t columns,
-         int64_t output_stride, float* packed) {
-  const int64_t panel_rows = kernels::matmul_panel_rows(), panels = (rows + panel_rows - 1) / panel_rows;
-  const int64_t count = static_cast<int64_t>(products.size()), packed_floats = kernels::packed_input_floats(rows, depth);
-  at::parallel_for(0, count * panels, 4, [&](int64_t first, int64_t last) {
-    for (int64_t at = first, next; at < last; at = next) {
-      const int64_t product = at / panels;
-      next = std::min(last, (product + 1) * panels);
-      kernels::pack_inputs(products[product].input, rows, depth, at - product * panels, next - product * panels,
-                           packed + product * packed_floats);
-    }
+// Products of equal sizes: all inputs are packed first, then each thread takes some columns of all products.
+void run(const kernels::Quarters<float>& input, kernels::Matmul matmul, int64_t columns, float* packed) {
+  const int64_t panel_rows = kernels::matmul_panel_rows(), panels = (matmul.rows + panel_rows - 1) / panel_rows;
+  at::parallel_for(0, panels, 2, [&](int64_t first, int64_t last) {
+    kernels::pack_inputs(input, matmul.products, matmul.rows, matmul.depth, first, last, packed);
   });
-  at::parallel_for(0, (columns + kColumns - 1) / kColumns, 1, [&](int64_t first_panel, int64_t last_panel) {
+  matmul.inputs = packed;
+  at::parallel_for(0, (columns + kColumns - 1) / kColumns, 1, [&](int64_t first, int64_t last) {
     const at::Tensor scratch = at::empty({kernels::matmul_scratch_floats()}, at::kFloat);
-    const int64_t first = first_panel * kColumns, last = std::min(last_panel * kColumns, columns);
-    const int64_t blocks = (last - first + kColumnBlock - 1) / kColumnBlock;
-    const int64_t block = ((last - first + blocks - 1) / blocks + kColumns - 1) / kColumns * kColumns;
-    for (int64_t column = first; column < last; column += block)
-      for (int64_t i = 0; i < count; ++i) {
-        const Product& product = products[i];
-        const kernels::Matmul matmul{packed + i * packed_floats,
-                                     rows,
-                                     depth,
-                                     storage,
-                                     product.weight,
-                                     {product.targets[0], product.targets[1]},
-                                     output_stride};
-        kernels::multiply(matmul, column, std::min(column + block, last), scratch.mutable_data_ptr<float>());
-      }
+    kernels::multiply(matmul, first * kColumns, std::min(last * kColumns, columns), scratch.mutable_data_ptr<float>());
   });
 }
 
@@ -108,12 +79,6 @@ struct Block {
 
 void strassen(const Block& block, float* packed) {
   const int64_t half_rows = block.rows / 2, half_depth = block.depth / 2, half_columns = block.columns / 2;
-  const auto of_input = [&](int q) {
-    return q < 0 ? nullptr : block.input + (q / 2) * half_rows * block.stride + (q % 2) * half_depth;
-  };
-  const auto of_weight = [&](int q) -> const void* {
-    return q < 0 ? nullptr : block.weight_at((q / 2) * half_columns, (q % 2) * half_depth);
-  };
   const auto target = [&](int q, int sign, bool first) -> ProductTarget {
     if (q < 0) return {nullptr, 0, false, nullptr};
     float* data = block.output + (q / 2) * half_rows * block.columns + (q % 2) * half_columns;
@@ -123,18 +88,24 @@ void strassen(const Block& block, float* packed) {
   std::array<Product, kStrassen.size()> products;
   for (size_t i = 0; i < products.size(); ++i) {
     const Step& step = kStrassen[i];
-    products[i] = {{of_input(step.a), of_input(step.a2), static_cast<float>(step.a_sign), block.stride},
-                   {of_weight(step.w), of_weight(step.w2), static_cast<float>(step.w_sign), block.stride},
+    products[i] = {{step.a, step.a2, static_cast<float>(step.a_sign)},
+                   {step.w, step.w2, static_cast<float>(step.w_sign)},
                    {target(step.c, step.c_sign, step.first), target(step.c2, step.c2_sign, step.first2)}};
   }
-  run(products, block.storage, half_rows, half_depth, half_columns, block.columns, packed);
+  kernels::Quarters<float> input{{}, block.stride};
+  kernels::Quarters<void> weight{{}, block.stride};
+  for (int q = 0; q < 4; ++q) {
+    input.at[q] = block.input + (q / 2) * half_rows * block.stride + (q % 2) * half_depth;
+    weight.at[q] = block.weight_at((q / 2) * half_columns, (q % 2) * half_depth);
+  }
+  run(input, {products, nullptr, half_rows, half_depth, block.storage, weight, block.columns}, half_columns, packed);
 }
 
 void directly(const Block& block, float* packed) {
-  const Product product{{block.input, nullptr, 0, block.stride},
-                        {block.weight, nullptr, 0, block.stride},
-                        {{block.output, 1, block.first, block.bias}, {nullptr, 0, false, nullptr}}};
-  run(product, block.storage, block.rows, block.depth, block.columns, block.columns, packed);
+  const Product product{{0, -1, 0}, {0, -1, 0}, {{block.output, 1, block.first, block.bias}, {nullptr, 0, false, nullptr}}};
+  run({{block.input}, block.stride},
+      {{&product, 1}, nullptr, block.rows, block.depth, block.storage, {{block.weight}, block.stride}, block.columns},
+      block.columns, packed);
 }
 
 // Parts of nearly equal size: how much each has, a multiple of `unit`, at most `most` (one as well).
@@ -213,6 +184,10 @@ bool takes_matmul(const at::Tensor& input, const at::Tensor& weight) {
   return input.is_cpu() && weight.is_cpu() && weight.dim() == 2 && weight.is_contiguous() &&
          input.scalar_type() == at::kFloat && (stored == at::kFloat || stored == at::kBFloat16 || stored == at::kChar) &&
          input.numel() > kFewRows * std::max<int64_t>(weight.size(1), 1);
+}
+
+int64_t int8_input_levels() {
+  return kernels::matmul_int8_levels();
 }
 
 at::Tensor matmul(const at::Tensor& input, const at::Tensor& weight, const at::Tensor& scales, const at::Tensor& bias) {

@@ -14,9 +14,13 @@ bool takes_matmul(const at::Tensor& input, const at::Tensor& weight);
 /// A bfloat16 weight is expanded a cache-sized block at a time, by each thread its own. Large float products take one level
 /// of Strassen's algorithm: an eighth less arithmetic, with the sums of its operands made while they are packed. It is exact
 /// in real numbers; in float32 its error is like any other order of summation's, measured against the whole product. With an
-/// int8 weight the input is rounded to 8 bits too, each row by its own largest element; sums are whole numbers. Throws
-/// Error(kArgument) where the shapes do not fit.
+/// int8 weight the input is rounded to 8 bits too (7 where int8_input_levels() is 63), each row by its own largest element;
+/// sums are whole numbers. Throws Error(kArgument) where the shapes do not fit.
 at::Tensor matmul(const at::Tensor& input, const at::Tensor& weight, const at::Tensor& scales = {},
                   const at::Tensor& bias = {});
+
+/// What a row's largest input becomes beside an int8 weight: 127, or 63 on x86 without AVX512-VNNI, whose instruction adds
+/// two products in 16 bits, where 8-bit inputs would overflow.
+int64_t int8_input_levels();
 
 }  // namespace orrery::ops

@@ -22,7 +22,8 @@ struct Shape {
 };
 
 // Odd in every way: less than a tile, half a panel, more than a block of columns or of depth.
-const Shape kShapes[] = {{9, 1, 1}, {13, 7, 33}, {37, 65, 71}, {50, 515, 17}, {26, 130, 273}, {12, 64, 32}, {301, 1030, 90}, {1027, 3075, 40}};
+const Shape kShapes[] = {{9, 1, 1},      {13, 7, 33},  {37, 65, 71},    {50, 515, 17},
+                         {26, 130, 273}, {12, 64, 32}, {301, 1030, 90}, {1027, 3075, 40}};
 
 TEST(Matmul, EqualsTheDoublePrecisionProduct) {
   at::manual_seed(0);
@@ -55,9 +56,9 @@ TEST(Matmul, InEightBitsEqualsTheProductOfWhatWasRounded) {
        {kShapes[0], kShapes[1], kShapes[2], kShapes[4], kShapes[5], Shape{31, 2100, 40}}) {
     const at::Tensor input = at::randn({rows, depth}) * at::rand({rows, 1}) * 10, bias = at::randn({columns});
     const at::Tensor weight = at::randint(-127, 128, {columns, depth}).to(at::kChar), scales = at::rand({columns});
-    const at::Tensor step = input.abs().amax(1, true) / 127;
+    const at::Tensor most = input.abs().amax(1, true), levels = at::full({}, int8_input_levels(), at::kFloat);
     const at::Tensor rounded =
-        at::where(step == 0, at::zeros_like(input), (input * (127 / input.abs().amax(1, true))).round() * step);
+        at::where(most == 0, at::zeros_like(input), (input * (levels / most)).round() * (most / levels));
     const at::Tensor expected = plain(rounded, weight.to(at::kDouble) * scales.unsqueeze(1), bias);
     EXPECT_TRUE(testing::is_close(matmul(input, weight, scales, bias).to(at::kDouble), expected, testing::kComponentParity))
         << rows << " x " << depth << " x " << columns;
