@@ -18,11 +18,12 @@ namespace {
 using Floats = hn::CappedTag<float, 16>;
 using Vector = hn::Vec<Floats>;
 
-// A tile's inputs (12 x 512 floats) lie in the first-level cache; a block of the weight, of which there are up to four,
-// and the term that is being multiplied in the second.
-constexpr int64_t kDepthBlock = 512;
-constexpr int64_t kColumnBlock = 128;
-static_assert(kDepthBlock % kInterleaved == 0 && kColumnBlock % kPanelColumns == 0);
+// Blocks of the weight: up to four quarters of 64 columns and the term that is being multiplied lie in the second-level
+// cache. Deep blocks write the output seldom.
+constexpr int64_t kColumnBlock = 64;
+template <typename T>
+constexpr int64_t kDepthBlock = 2048 / sizeof(T);
+static_assert(kColumnBlock % kPanelColumns == 0);
 
 // tile[row][column] = Σ inputs[k][row] · weights[k][column]
 HWY_NOINLINE void MultiplyTile(const float* HWY_RESTRICT inputs, const float* HWY_RESTRICT weights, int64_t depth,
@@ -181,14 +182,12 @@ void MultiplyTiles(const Matmul& matmul, const Product& product, const float* in
 template <typename T>
 void MultiplyColumns(const Matmul& matmul, int64_t first_column, int64_t last_column, float* scratch) {
   const int64_t product_floats = (matmul.rows + kTileRows - 1) / kTileRows * kTileRows * matmul.depth;
-  // Four blocks of the weight and one expanded term, which take as much room in either storage.
-  const int64_t most_columns = std::max(kPanelColumns, kColumnBlock / (2 / per_unit(T())));
-  const int64_t parts = (matmul.depth + kDepthBlock - 1) / kDepthBlock;
+  const int64_t parts = (matmul.depth + kDepthBlock<T> - 1) / kDepthBlock<T>;
   const int64_t most_depth = ((matmul.depth + parts - 1) / parts + kInterleaved - 1) / kInterleaved * kInterleaved;
   float* const panels = scratch;
-  uint32_t* const packed = reinterpret_cast<uint32_t*>(scratch + kColumnBlock * kDepthBlock);
-  for (int64_t start = first_column; start < last_column; start += most_columns) {
-    const int64_t columns = std::min(most_columns, last_column - start);
+  uint32_t* const packed = reinterpret_cast<uint32_t*>(scratch + kColumnBlock * kDepthBlock<T>);
+  for (int64_t start = first_column; start < last_column; start += kColumnBlock) {
+    const int64_t columns = std::min(kColumnBlock, last_column - start);
     for (int64_t k = 0; k < matmul.depth; k += most_depth) {
       const int64_t depth = std::min(most_depth, matmul.depth - k);
       const int64_t units = units_of<T>(depth) * ((columns + kPanelColumns - 1) / kPanelColumns);
@@ -280,7 +279,7 @@ int64_t packed_input_floats(int64_t rows, int64_t depth) {
 }
 
 int64_t matmul_scratch_floats() {
-  return (1 + 2) * 128 * 512;  // a term, and four blocks of the weight in 16 bits
+  return (1 + 2) * 64 * 1024;  // a term, and four blocks of the weight in 16 bits
 }
 
 void pack_inputs(const Quarters<float>& inputs, std::span<const Product> products, int64_t rows, int64_t depth,

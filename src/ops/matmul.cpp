@@ -5,6 +5,8 @@
 
 #include <algorithm>
 #include <array>
+#include <atomic>
+#include <optional>
 #include <sstream>
 
 #include "kernels/matmul.h"
@@ -20,15 +22,42 @@ using kernels::ProductTarget;
 
 // Columns that one thread takes at least: a panel of the widest processors.
 constexpr int64_t kColumns = 32;
+// And at most, at a time.
+constexpr int64_t kMostColumns = 256;
 // So few rows are another kernel's work, which reads the weight once and packs nothing.
 constexpr int64_t kFewRows = 8;
 // Below these sizes the sums of Strassen's operands cost more than the product that they save. Measured:
 // docs/performance.md.
 constexpr int64_t kStrassenRows = 256, kStrassenSide = 1024;
 
-// Larger products are computed in blocks of rows and of depth. Their packed inputs (12 MiB, with Strassen 21 MiB) are read
+// Larger products are computed in blocks of rows and of depth. Their packed inputs (8 MiB, with Strassen 14 MiB) are read
 // again for each block of columns, from the third-level cache.
-constexpr int64_t kPackedRows = 1008, kPackedDepth = 3072;
+constexpr int64_t kPackedRows = 1008, kPackedDepth = 2048;
+// Packed inputs of different products take equal room, so that one's memory serves the next.
+constexpr int64_t kPackedUnit = int64_t{1} << 20;
+
+// Columns [first, last).
+struct Share {
+  int64_t first, last;
+};
+
+// Every thread runs `work`, which asks for shares of the columns until there are none: large ones first, small ones to end
+// together. Other programs' work delays one thread and not another, so equal halves would wait for the slower.
+template <typename Work>
+void in_shares(int64_t columns, const Work& work) {
+  const int64_t threads = at::get_num_threads();
+  std::atomic<int64_t> done = 0;
+  const auto next = [&]() -> std::optional<Share> {
+    int64_t first = done.load(), last;
+    do {
+      if (first >= columns) return std::nullopt;
+      const int64_t part = (columns - first) / (2 * threads * kColumns) * kColumns;
+      last = std::min(columns, first + std::clamp(part, kColumns, kMostColumns));
+    } while (!done.compare_exchange_weak(first, last));
+    return Share{first, last};
+  };
+  at::parallel_for(0, std::min(threads, (columns + kColumns - 1) / kColumns), 1, [&](int64_t, int64_t) { work(next); });
+}
 
 // Products of equal sizes: all inputs are packed first, then each thread takes some columns of all products.
 void run(const kernels::Quarters<float>& input, kernels::Matmul matmul, int64_t columns, float* packed) {
@@ -37,9 +66,10 @@ void run(const kernels::Quarters<float>& input, kernels::Matmul matmul, int64_t 
     kernels::pack_inputs(input, matmul.products, matmul.rows, matmul.depth, first, last, packed);
   });
   matmul.inputs = packed;
-  at::parallel_for(0, (columns + kColumns - 1) / kColumns, 1, [&](int64_t first, int64_t last) {
+  in_shares(columns, [&](auto&& next_share) {
     const at::Tensor scratch = at::empty({kernels::matmul_scratch_floats()}, at::kFloat);
-    kernels::multiply(matmul, first * kColumns, std::min(last * kColumns, columns), scratch.mutable_data_ptr<float>());
+    while (const auto share = next_share())
+      kernels::multiply(matmul, share->first, share->last, scratch.mutable_data_ptr<float>());
   });
 }
 
@@ -123,9 +153,10 @@ void multiply_floats(const at::Tensor& input, const at::Tensor& weight, const fl
   const int64_t halves = large ? 2 : 1, most_depth = part_of(depth, kPackedDepth, 128);
   const int64_t products = large ? static_cast<int64_t>(kStrassen.size()) : 1;
   const int64_t most_rows = part_of(rows, kPackedRows, 2 * kernels::matmul_panel_rows());
-  const at::Tensor packed = at::empty(
-      {products * kernels::packed_input_floats((most_rows + halves - 1) / halves, (most_depth + halves - 1) / halves)},
-      at::kFloat);
+  const int64_t floats =
+      products * kernels::packed_input_floats((most_rows + halves - 1) / halves, (most_depth + halves - 1) / halves);
+  const at::Tensor packed =
+      at::empty({floats < kPackedUnit ? floats : (floats + kPackedUnit - 1) / kPackedUnit * kPackedUnit}, at::kFloat);
   for (int64_t row = 0; row < rows; row += most_rows) {
     for (int64_t k = 0; k < depth; k += most_depth) {
       Block block{input.const_data_ptr<float>() + row * depth + k,
@@ -172,8 +203,10 @@ void multiply_int8(const at::Tensor& input, const at::Tensor& weight, const at::
                                    bias,
                                    output.mutable_data_ptr<float>(),
                                    columns};
-  at::parallel_for(0, (columns + kColumns - 1) / kColumns, 1, [&](int64_t first, int64_t last) {
-    kernels::multiply(matmul, first * kColumns, std::min(last * kColumns, columns), scratch().mutable_data_ptr<uint8_t>());
+  in_shares(columns, [&](auto&& next_share) {
+    const at::Tensor own = scratch();
+    while (const auto share = next_share())
+      kernels::multiply(matmul, share->first, share->last, own.mutable_data_ptr<uint8_t>());
   });
 }
 

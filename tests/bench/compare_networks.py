@@ -9,6 +9,7 @@ unless it is there already, and removed afterwards, unless --keep. Both sides ru
 on the machine falls on both; the reference computes in float32, as it must on a CPU without fast bfloat16. Told are wall seconds,
 processor seconds (which waiting for a busy machine does not lengthen; the ratio is theirs), the highest resident size of the
 process, and the relative L2 between the two results (of a text encoder: at the prompt's own tokens).
+orrery projects a transformer's prompt once for all its steps (`prompt s`), the reference in every forward.
 The reference needs diffusers, transformers, accelerate and torchvision.
 """
 
@@ -109,8 +110,8 @@ def orrery_once(args, inputs, call):
     told = json.loads(subprocess.run(
         [args.program, "bench", "--model", args.folder, "--call", call, "--inputs", inputs, "--threads", str(args.threads),
          "--warmup", str(args.warmup), "--repeat", "1", "--json"] + args.form_in_memory, check=True, stdout=subprocess.PIPE, text=True).stdout)
-    stage = told["stages"][call]
-    return stage["median_s"], stage["processor_s"], told["peak_rss_bytes"], told["stages"]["load"]["median_s"]
+    stage, once = told["stages"][call], told["stages"].get("transformer.prepare", {"median_s": 0})
+    return stage["median_s"], stage["processor_s"], told["peak_rss_bytes"], told["stages"]["load"]["median_s"], once["median_s"]
 
 
 def main():
@@ -154,12 +155,13 @@ def main():
         shutil.rmtree(args.folder)
     part = f", {args.layers} of its blocks" if args.layers else ""
     print(f"{args.form}{part}, {args.threads} threads, {args.repeat} runs each, medians")
-    print(f"{'':12} {'wall s':>8} {'CPU s':>8} {'ratio':>6} {'peak MiB':>9} {'ratio':>6} {'rel. L2':>9} {'load s':>7}")
+    print(f"{'':12} {'wall s':>8} {'ratio':>6} {'CPU s':>8} {'ratio':>6} {'peak MiB':>9} {'ratio':>6} {'rel. L2':>9} {'load s':>7} {'prompt s':>8}")
     middle = {name: [statistics.median(values) for values in zip(*each)] for name, each in runs.items()}
     for name, values in middle.items():
-        line = f"{name:12} {values[0]:8.2f} {values[1]:8.2f} {middle['reference'][1] / values[1]:6.2f} {values[2] / 2**20:9.0f}"
+        line = f"{name:12} {values[0]:8.2f} {middle['reference'][0] / values[0]:6.2f}"
+        line += f" {values[1]:8.2f} {middle['reference'][1] / values[1]:6.2f} {values[2] / 2**20:9.0f}"
         line += f" {values[2] / middle['reference'][2]:6.2f}"
-        print(line + (f" {error[name]:9.1e} {values[3]:7.2f}" if name in error else ""))
+        print(line + (f" {error[name]:9.1e} {values[3]:7.2f} {values[4]:8.2f}" if name in error else ""))
 
 
 if __name__ == "__main__":

@@ -299,6 +299,15 @@ TEST_F(ProgramTest, BenchPrintsItsStages) {
   EXPECT_GT(json.at("threads"), 0);
 }
 
+TEST_F(ProgramTest, BenchTimesAPromptApartFromALook) {
+  const Ended ended = run_program({"bench", "--model", golden("original_wan_text2video/model"), "--call", "transformer.forward",
+                                   "--inputs", golden("original_wan_text2video/in.safetensors"), "--repeat", "1", "--json"});
+  ASSERT_EQ(ended.code, 0) << ended.err;
+  const auto stages = nlohmann::json::parse(ended.out).at("stages");
+  for (const char* stage : {"transformer.prepare", "transformer.forward"})
+    EXPECT_GT(stages.at(stage).at("percent_of_peak"), 0) << stage;
+}
+
 TEST_F(ProgramTest, AnInterruptStopsCleanly) {
   // The signal is sent when the program blocks it, which is the first thing it does.
   const std::string when_ready =
