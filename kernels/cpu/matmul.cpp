@@ -18,36 +18,44 @@ namespace {
 using Floats = hn::CappedTag<float, 16>;
 using Vector = hn::Vec<Floats>;
 
-// Blocks of the weight: up to four quarters of 64 columns and the term that is being multiplied lie in the second-level
+// Blocks of the weight: up to four quarters of 96 columns and the term that is being multiplied lie in the second-level
 // cache. Deep blocks write the output seldom.
-constexpr int64_t kColumnBlock = 64;
+constexpr int64_t kColumnBlock = 96;
 template <typename T>
 constexpr int64_t kDepthBlock = 2048 / sizeof(T);
 static_assert(kColumnBlock % kPanelColumns == 0);
+
+// Steps of the depth that packed weights are asked for ahead: they come from the second-level cache.
+constexpr int64_t kAhead = 8;
 
 // tile[row][column] = Σ inputs[k][row] · weights[k][column]
 HWY_NOINLINE void MultiplyTile(const float* HWY_RESTRICT inputs, const float* HWY_RESTRICT weights, int64_t depth,
                                float* HWY_RESTRICT tile) {
   const Floats d;
-  Vector sum[kTileRows][2];
+  Vector sum[kTileRows][kPanelRegisters];
 #pragma GCC unroll 16
-  for (int64_t row = 0; row < kTileRows; ++row) sum[row][0] = sum[row][1] = hn::Zero(d);
+  for (int64_t row = 0; row < kTileRows; ++row)
+#pragma GCC unroll 4
+    for (int64_t i = 0; i < kPanelRegisters; ++i) sum[row][i] = hn::Zero(d);
   for (int64_t k = 0; k < depth; ++k) {
-    const Vector left = hn::Load(d, weights), right = hn::Load(d, weights + kUnitLanes);
+    Vector weight[kPanelRegisters];
+#pragma GCC unroll 4
+    for (int64_t i = 0; i < kPanelRegisters; ++i) weight[i] = hn::Load(d, weights + i * kUnitLanes);
+#pragma GCC unroll 4
+    for (int64_t column = 0; column < kPanelColumns; column += 16) hwy::Prefetch(weights + kAhead * kPanelColumns + column);
 #pragma GCC unroll 16
     for (int64_t row = 0; row < kTileRows; ++row) {
       const Vector input = hn::Set(d, inputs[row]);
-      sum[row][0] = hn::MulAdd(input, left, sum[row][0]);
-      sum[row][1] = hn::MulAdd(input, right, sum[row][1]);
+#pragma GCC unroll 4
+      for (int64_t i = 0; i < kPanelRegisters; ++i) sum[row][i] = hn::MulAdd(input, weight[i], sum[row][i]);
     }
     inputs += kTileRows;
     weights += kPanelColumns;
   }
 #pragma GCC unroll 16
-  for (int64_t row = 0; row < kTileRows; ++row) {
-    hn::Store(sum[row][0], d, tile + row * kPanelColumns);
-    hn::Store(sum[row][1], d, tile + row * kPanelColumns + kUnitLanes);
-  }
+  for (int64_t row = 0; row < kTileRows; ++row)
+#pragma GCC unroll 4
+    for (int64_t i = 0; i < kPanelRegisters; ++i) hn::Store(sum[row][i], d, tile + row * kPanelColumns + i * kUnitLanes);
 }
 
 // What AddTile() will write to: it comes while the tile is multiplied.
@@ -220,21 +228,22 @@ void Multiply(const Matmul& matmul, int64_t first_column, int64_t last_column, f
 // Panels of kTileRows rows: packed[product][panel][k][row].
 void PackInputs(const Quarters<float>& inputs, std::span<const Product> products, int64_t rows, int64_t depth,
                 int64_t first_panel, int64_t last_panel, float* packed) {
-  constexpr int64_t kLanes = std::min(kUnitLanes, kTileRows);
+  // A register of rows is one panel, a part of one or two.
+  constexpr int64_t kLanes = std::min(kUnitLanes, kTileRows), kPanels = std::max<int64_t>(1, kUnitLanes / kTileRows);
   const Floats d;
-  const int64_t product_floats = (rows + kTileRows - 1) / kTileRows * kTileRows * depth;
+  const int64_t panel_floats = depth * kTileRows, product_floats = (rows + kTileRows - 1) / kTileRows * panel_floats;
   HWY_ALIGN float blocks[4][kInterleaved * kUnitLanes];
   HWY_ALIGN float sum[kUnitLanes];
-  for (int64_t panel = first_panel; panel < last_panel; ++panel)
+  for (int64_t panel = first_panel; panel < last_panel; panel += kPanels)
     for (int64_t k = 0; k < depth; k += kInterleaved) {
-      const int64_t count = std::min(kInterleaved, depth - k);
+      const int64_t count = std::min(kInterleaved, depth - k), panels = std::min(kPanels, last_panel - panel);
       for (int64_t part = 0; part < kTileRows; part += kLanes) {
         const int64_t row = panel * kTileRows + part, lanes = std::min(kLanes, kTileRows - part);
         for (int q = 0; q < 4; ++q)
           if (inputs.at[q])
-            Interleave(inputs.at[q] + row * inputs.stride + k, inputs.stride, std::min(lanes, rows - row), count,
+            Interleave(inputs.at[q] + row * inputs.stride + k, inputs.stride, std::min(panels * lanes, rows - row), count,
                        reinterpret_cast<uint32_t*>(blocks[q]), kUnitLanes);
-        float* to = packed + (panel * depth + k) * kTileRows + part;
+        float* to = packed + panel * panel_floats + k * kTileRows + part;
         for (const Product& product : products) {
           const float* first = blocks[product.input.first];
           const float* second = product.input.second < 0 ? nullptr : blocks[product.input.second];
@@ -243,10 +252,13 @@ void PackInputs(const Quarters<float>& inputs, std::span<const Product> products
             Vector value = hn::Load(d, first + i * kUnitLanes);
             if (second) value = hn::MulAdd(hn::Load(d, second + i * kUnitLanes), sign, value);
             hn::Store(value, d, sum);
-            if (lanes == kLanes)  // a copy of known length is two moves
-              std::memcpy(to + i * kTileRows, sum, kLanes * sizeof(float));
-            else
-              std::copy_n(sum, lanes, to + i * kTileRows);
+            for (int64_t p = 0; p < panels; ++p) {
+              float* const place = to + p * panel_floats + i * kTileRows;
+              if (lanes == kLanes)  // a copy of known length is a move or two
+                std::memcpy(place, sum + p * kTileRows, kLanes * sizeof(float));
+              else
+                std::copy_n(sum, lanes, place);
+            }
           }
           to += product_floats;
         }
@@ -279,7 +291,7 @@ int64_t packed_input_floats(int64_t rows, int64_t depth) {
 }
 
 int64_t matmul_scratch_floats() {
-  return (1 + 2) * 64 * 1024;  // a term, and four blocks of the weight in 16 bits
+  return (1 + 2) * 96 * 1024;  // a term, and four blocks of the weight in 16 bits
 }
 
 void pack_inputs(const Quarters<float>& inputs, std::span<const Product> products, int64_t rows, int64_t depth,

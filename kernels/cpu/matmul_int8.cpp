@@ -30,7 +30,8 @@ using Ints = hn::CappedTag<int32_t, 16>;
 // A unit is four bytes of a row, packed as 32 bits. Blocks as in matmul.cpp.
 constexpr int64_t kPerUnit = 4;
 constexpr int64_t kUnitBlock = 512;
-constexpr int64_t kColumnBlock = 256;
+constexpr int64_t kColumnBlock = 240;
+static_assert(kColumnBlock % kPanelColumns == 0);
 
 // Interleaving goes by four units.
 int64_t UnitsOf(int64_t depth) {
@@ -59,27 +60,31 @@ Rounding InputRounding() {
 __attribute__((target("avx512vnni"))) HWY_NOINLINE void MultiplyVnni(const uint8_t* HWY_RESTRICT inputs,
                                                                      const uint8_t* HWY_RESTRICT weights, int64_t units,
                                                                      int32_t* HWY_RESTRICT tile) {
-  __m512i sum[kTileRows][2];
+  __m512i sum[kTileRows][kPanelRegisters];
 #pragma GCC unroll 16
-  for (int64_t row = 0; row < kTileRows; ++row) sum[row][0] = sum[row][1] = _mm512_setzero_si512();
+  for (int64_t row = 0; row < kTileRows; ++row)
+#pragma GCC unroll 4
+    for (int64_t i = 0; i < kPanelRegisters; ++i) sum[row][i] = _mm512_setzero_si512();
   for (int64_t unit = 0; unit < units; ++unit) {
-    const __m512i left = _mm512_load_si512(weights), right = _mm512_load_si512(weights + 64);
+    __m512i weight[kPanelRegisters];
+#pragma GCC unroll 4
+    for (int64_t i = 0; i < kPanelRegisters; ++i) weight[i] = _mm512_load_si512(weights + 64 * i);
 #pragma GCC unroll 16
     for (int64_t row = 0; row < kTileRows; ++row) {
       int32_t four;
       std::memcpy(&four, inputs + 4 * row, sizeof four);
       const __m512i input = _mm512_set1_epi32(four);
-      sum[row][0] = _mm512_dpbusd_epi32(sum[row][0], input, left);
-      sum[row][1] = _mm512_dpbusd_epi32(sum[row][1], input, right);
+#pragma GCC unroll 4
+      for (int64_t i = 0; i < kPanelRegisters; ++i) sum[row][i] = _mm512_dpbusd_epi32(sum[row][i], input, weight[i]);
     }
     inputs += 4 * kTileRows;
     weights += 4 * kPanelColumns;
   }
 #pragma GCC unroll 16
-  for (int64_t row = 0; row < kTileRows; ++row) {
-    _mm512_store_si512(tile + row * kPanelColumns, sum[row][0]);
-    _mm512_store_si512(tile + row * kPanelColumns + kUnitLanes, sum[row][1]);
-  }
+  for (int64_t row = 0; row < kTileRows; ++row)
+#pragma GCC unroll 4
+    for (int64_t i = 0; i < kPanelRegisters; ++i)
+      _mm512_store_si512(tile + row * kPanelColumns + i * kUnitLanes, sum[row][i]);
 }
 #endif
 
@@ -120,27 +125,30 @@ HWY_NOINLINE void MultiplyFours(const uint8_t* HWY_RESTRICT inputs, const uint8_
                                 int32_t* HWY_RESTRICT tile) {
   const Ints d;
   const hn::Repartition<uint8_t, Ints> d8;
-  hn::Vec<Ints> sum[kTileRows][2];
+  hn::Vec<Ints> sum[kTileRows][kPanelRegisters];
 #pragma GCC unroll 16
-  for (int64_t row = 0; row < kTileRows; ++row) sum[row][0] = sum[row][1] = hn::Zero(d);
+  for (int64_t row = 0; row < kTileRows; ++row)
+#pragma GCC unroll 4
+    for (int64_t i = 0; i < kPanelRegisters; ++i) sum[row][i] = hn::Zero(d);
   for (int64_t unit = 0; unit < units; ++unit) {
-    const auto left = hn::BitCast(d, hn::Load(d8, weights)), right = hn::BitCast(d, hn::Load(d8, weights + 4 * kUnitLanes));
+    hn::Vec<Ints> weight[kPanelRegisters];
+#pragma GCC unroll 4
+    for (int64_t i = 0; i < kPanelRegisters; ++i) weight[i] = hn::BitCast(d, hn::Load(d8, weights + i * 4 * kUnitLanes));
 #pragma GCC unroll 16
     for (int64_t row = 0; row < kTileRows; ++row) {
       int32_t four;
       std::memcpy(&four, inputs + 4 * row, sizeof four);
       const auto input = hn::Set(d, four);
-      sum[row][0] = hn::Add(sum[row][0], Dot(input, left));
-      sum[row][1] = hn::Add(sum[row][1], Dot(input, right));
+#pragma GCC unroll 4
+      for (int64_t i = 0; i < kPanelRegisters; ++i) sum[row][i] = hn::Add(sum[row][i], Dot(input, weight[i]));
     }
     inputs += 4 * kTileRows;
     weights += 4 * kPanelColumns;
   }
 #pragma GCC unroll 16
-  for (int64_t row = 0; row < kTileRows; ++row) {
-    hn::Store(sum[row][0], d, tile + row * kPanelColumns);
-    hn::Store(sum[row][1], d, tile + row * kPanelColumns + kUnitLanes);
-  }
+  for (int64_t row = 0; row < kTileRows; ++row)
+#pragma GCC unroll 4
+    for (int64_t i = 0; i < kPanelRegisters; ++i) hn::Store(sum[row][i], d, tile + row * kPanelColumns + i * kUnitLanes);
 }
 #else
 void MultiplyFours(const uint8_t* inputs, const uint8_t* weights, int64_t units, int32_t* tile) {

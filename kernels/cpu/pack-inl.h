@@ -18,10 +18,13 @@ namespace hn = hwy::HWY_NAMESPACE;
 /// Up to a 512-bit register of 32-bit units.
 using Units = hn::CappedTag<uint32_t, 16>;
 constexpr int64_t kUnitLanes = hn::MaxLanes(Units());
-/// Columns of a packed weight panel: two registers.
-constexpr int64_t kPanelColumns = 2 * kUnitLanes;
-/// Rows of a tile: its accumulators, two registers a row, leave room for two weights and an input.
-constexpr int64_t kTileRows = HWY_TARGET <= HWY_AVX3 && HWY_ARCH_X86 ? 12 : HWY_ARCH_ARM_A64 ? 8 : 6;
+/// A tile's rows, and registers of columns: the accumulators leave room for a row of weights and an input. Three registers a
+/// row need fewer loads for each product than two, which tells where two threads share a core.
+constexpr bool kManyRegisters = HWY_TARGET <= HWY_AVX3 && HWY_ARCH_X86;
+constexpr int64_t kTileRows = kManyRegisters || HWY_ARCH_ARM_A64 ? 8 : 6;
+constexpr int64_t kPanelRegisters = kManyRegisters ? 3 : 2;
+/// Columns of a packed weight panel.
+constexpr int64_t kPanelColumns = kPanelRegisters * kUnitLanes;
 
 /// Units of each row that are interleaved at once.
 constexpr int64_t kInterleaved = 64;

@@ -21,9 +21,9 @@ using kernels::Product;
 using kernels::ProductTarget;
 
 // Columns that one thread takes at least: a panel of the widest processors.
-constexpr int64_t kColumns = 32;
+constexpr int64_t kColumns = 48;
 // And at most, at a time.
-constexpr int64_t kMostColumns = 256;
+constexpr int64_t kMostColumns = 240;
 // So few rows are another kernel's work, which reads the weight once and packs nothing.
 constexpr int64_t kFewRows = 8;
 // Below these sizes the sums of Strassen's operands cost more than the product that they save. Measured:
