@@ -1,6 +1,7 @@
 #include "orrery/log.h"
 
 #include <spdlog/sinks/base_sink.h>
+#include <spdlog/sinks/dist_sink.h>
 #include <spdlog/sinks/stdout_color_sinks.h>
 #include <spdlog/spdlog.h>
 
@@ -8,6 +9,7 @@
 #include <cstdlib>
 #include <mutex>
 #include <string>
+#include <vector>
 
 #include "orrery/error.h"
 
@@ -42,11 +44,22 @@ class FunctionSink final : public spdlog::sinks::base_sink<std::mutex> {
   LogSink sink_;
 };
 
+spdlog::sink_ptr stderr_sink() {
+  auto sink = std::make_shared<spdlog::sinks::stderr_color_sink_mt>();
+  sink->set_pattern("[%n] %^%l%$: %v");
+  return sink;
+}
+
+// The one sink of the logger: it holds the sink in use, which may be replaced while other threads speak.
+spdlog::sinks::dist_sink_mt& place() {
+  static auto* sink = new spdlog::sinks::dist_sink_mt(std::vector{stderr_sink()});
+  return *sink;
+}
+
 // An own logger object, not registered with spdlog, so a host program's loggers are never touched.
 spdlog::logger& logger() {
   static spdlog::logger* instance = [] {
-    auto made = new spdlog::logger("orrery", std::make_shared<spdlog::sinks::stderr_color_sink_mt>());
-    made->set_pattern("[%n] %^%l%$: %v");
+    auto made = new spdlog::logger("orrery", spdlog::sink_ptr(&place(), [](auto*) {}));
     LogLevel level = LogLevel::kWarning;
     if (const char* name = std::getenv("ORRERY_LOG")) {
       try {
@@ -77,13 +90,7 @@ LogLevel parse_log_level(std::string_view name) {
 }
 
 void set_log_sink(LogSink sink) {
-  auto& sinks = logger().sinks();
-  sinks.clear();
-  if (sink)
-    sinks.push_back(std::make_shared<FunctionSink>(std::move(sink)));
-  else
-    sinks.push_back(std::make_shared<spdlog::sinks::stderr_color_sink_mt>());
-  if (!sink) logger().set_pattern("[%n] %^%l%$: %v");
+  place().set_sinks({sink ? std::make_shared<FunctionSink>(std::move(sink)) : stderr_sink()});
 }
 
 void log(LogLevel level, std::string_view message) {
