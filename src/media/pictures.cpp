@@ -133,7 +133,9 @@ TimedFrame read_picture(const fs::path& path) {
   }
   CodecPtr codec = new_codec(decoder);
   codec->thread_count = 1;
-  codec->err_recognition |= AV_EF_CRCCHECK | AV_EF_EXPLODE;
+  codec->err_recognition |= AV_EF_CRCCHECK;
+  // For TIFF the flag also refuses every tag that FFmpeg does not know: what photo editors write.
+  if (id != AV_CODEC_ID_TIFF) codec->err_recognition |= AV_EF_EXPLODE;
   PacketPtr packet = read_whole(path);
   TimedFrame picture{.frame = new_frame()};
   int error = avcodec_open2(codec.get(), decoder, nullptr);

@@ -202,7 +202,9 @@ Video read_video(const fs::path& path, const ReadOptions& options) try {
 }
 
 Video read_image(const fs::path& path, const ResizeOptions& size) {
-  return read_video(path, {.num_frames = 1, .size = size});
+  Video picture = read_video(path, {.num_frames = 2, .size = size});
+  if (picture.num_frames() != 1) media::fail(path, "holds more than one picture", "give one picture, or give it as a video");
+  return picture;
 }
 
 }  // namespace orrery

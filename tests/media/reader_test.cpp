@@ -4,7 +4,9 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <array>
 #include <cmath>
+#include <vector>
 
 #include "media/ffmpeg.h"
 #include "orrery/error.h"
@@ -157,6 +159,33 @@ TEST(ReaderTest, PhotographsAreNearToPillows) {
   const Video picture = read_image(clip("photo.jpg"));  // chroma of half size
   const at::Tensor pillow = golden_frames("photo.jpg", picture.frames.sizes());
   EXPECT_LE((picture.frames.to(at::kInt) - pillow.to(at::kInt)).abs().to(at::kFloat).mean().item<float>(), 1.5f);  // 5.0 without interpolation
+}
+
+TEST(ReaderTest, AVideoIsNoPicture) {
+  for (const char* name : {"h264.mp4", "animated.gif"}) {
+    EXPECT_THAT(error_of([&] { read_image(clip(name)); }), HasSubstr("holds more than one picture")) << name;
+  }
+}
+
+// Baseline TIFF of one pixel, 10, 20, 30, whose last tag FFmpeg does not know.
+TEST(ReaderTest, TiffTagsThatNobodyKnowsAreNoDamage) {
+  std::string bytes("II*\0\x08\0\0\0", 8);
+  const auto put = [&](uint32_t value, int size) {
+    for (int i = 0; i < size; ++i) bytes += static_cast<char>(value >> 8 * i);
+  };
+  const std::vector<std::array<uint32_t, 4>> tags = {  // tag, type (3: 16 bits), count, value or place
+      {256, 3, 1, 1}, {257, 3, 1, 1}, {258, 3, 3, 134}, {259, 3, 1, 1}, {262, 3, 1, 2}, {273, 4, 1, 140},
+      {277, 3, 1, 3}, {278, 3, 1, 1}, {279, 4, 1, 3}, {65000, 3, 1, 7}};
+  put(tags.size(), 2);
+  for (const auto& [tag, type, count, value] : tags) put(tag, 2), put(type, 2), put(count, 4), put(value, 4);
+  put(0, 4);
+  for (int i = 0; i < 3; ++i) put(8, 2);
+  for (const uint32_t value : {10, 20, 30}) put(value, 1);
+  const testing::TemporaryFolder folder;
+  testing::write_file(folder / "a.tiff", bytes);
+  EXPECT_TRUE(at::equal(read_image(folder / "a.tiff").frames.flatten(), at::tensor({10, 20, 30}, at::kByte)));
+  testing::write_file(folder / "cut.tiff", bytes.substr(0, 141));
+  EXPECT_THAT(error_of([&] { read_image(folder / "cut.tiff"); }), HasSubstr("is a damaged picture"));
 }
 
 TEST(ReaderTest, FoldersAndPatternsAreReadInTheOrderOfTheirNumbers) {
