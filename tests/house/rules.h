@@ -1,5 +1,6 @@
 #pragma once
 
+#include <functional>
 #include <string>
 #include <vector>
 
@@ -16,5 +17,8 @@ std::vector<std::string> doc_comment_breaches(const std::string& path, const std
 std::vector<std::string> length_breaches(const std::string& path, const std::string& text);
 /// No absolute path of somebody's machine, no package registry's host name, no note that work is left to do.
 std::vector<std::string> text_breaches(const std::string& path, const std::string& text);
+/// Pages only: every link and picture that names a file names one of the tree. `exists` is asked with paths from its root.
+std::vector<std::string> link_breaches(const std::string& path, const std::string& text,
+                                       const std::function<bool(const std::string&)>& exists);
 
 }  // namespace orrery::testing

@@ -9,6 +9,7 @@
 #include <sstream>
 
 #include "support/paths.h"
+#include "support/temporary.h"
 
 namespace orrery::testing {
 namespace {
@@ -67,6 +68,14 @@ TEST(HouseTest, NoMachinePathsRegistriesOrUnfinishedNotes) {
               IsEmpty());
 }
 
+TEST(HouseTest, EveryLinkOfThePagesLeadsSomewhere) {
+  const auto exists = [](const std::string& path) { return fs::exists(source_root() / path); };
+  const Rule rule = [&](const std::string& path, const std::string& text) { return link_breaches(path, text, exists); };
+  EXPECT_THAT(breaches_of(rule, {"docs", "examples", "tests", "third_party"}, {".md"}), IsEmpty());
+  for (const char* page : {"README.md", "CONTRIBUTING.md", "CHANGELOG.md"})
+    EXPECT_THAT(rule(page, read_file(source_root() / page)), IsEmpty());
+}
+
 // The rules themselves: each is shown a breach, and what is allowed.
 
 TEST(IncludeRuleTest, FamiliesDoNotKnowEachOther) {
@@ -114,6 +123,12 @@ TEST(DocRuleTest, FindsEachUndocumentedDeclaration) {
   EXPECT_THAT(breaches[0], HasSubstr("a.h:12: has no doc comment: int two() const"));
   EXPECT_THAT(breaches[1], HasSubstr("int four(int a,"));
   EXPECT_THAT(breaches[2], HasSubstr("struct Five"));
+}
+
+TEST(LinkRuleTest, FindsPicturesAndPagesThatAreNotThere) {
+  const auto exists = [](const std::string& path) { return path == "docs/a.md" || path == "README.md"; };
+  EXPECT_THAT(link_breaches("docs/b.md", "[a](a.md#part) [up](../README.md) [far](https://x.org/y) [here](#part)\n", exists), IsEmpty());
+  EXPECT_THAT(link_breaches("README.md", "[a](docs/a.md) ![gone](docs/b.gif), [gone](c.md#x)\n", exists), SizeIs(2));
 }
 
 TEST(LengthRuleTest, SixHundredLinesAreEnough) {

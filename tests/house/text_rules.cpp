@@ -1,4 +1,5 @@
 #include <algorithm>
+#include <filesystem>
 #include <regex>
 #include <sstream>
 
@@ -46,6 +47,25 @@ std::vector<std::string> text_breaches(const std::string& path, const std::strin
   auto breaches = lines_that_match(path, text, machine, "a path of one machine");
   for (auto& breach : lines_that_match(path, text, registry, "a package registry's host name")) breaches.push_back(breach);
   for (auto& breach : lines_that_match(path, text, undone, "a note of work left to do")) breaches.push_back(breach);
+  return breaches;
+}
+
+std::vector<std::string> link_breaches(const std::string& path, const std::string& text,
+                                       const std::function<bool(const std::string&)>& exists) {
+  static const std::regex link(R"(\]\(([^)#\s]+)[^)]*\))");
+  std::vector<std::string> breaches;
+  std::istringstream lines(text);
+  int number = 0;
+  for (std::string line; std::getline(lines, line);) {
+    ++number;
+    if (line.size() > 2000) continue;
+    for (std::sregex_iterator match(line.begin(), line.end(), link), end; match != end; ++match) {
+      const std::string target = (*match)[1];
+      if (target.find(':') != std::string::npos) continue;  // not in this tree
+      const auto place = (std::filesystem::path(path).parent_path() / target).lexically_normal();
+      if (!exists(place.generic_string())) breaches.push_back(path + ":" + std::to_string(number) + ": leads nowhere: " + target);
+    }
+  }
   return breaches;
 }
 
