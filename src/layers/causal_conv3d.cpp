@@ -6,6 +6,8 @@
 #include <utility>
 #include <vector>
 
+#include "ops/cached_conv3d.h"
+#include "ops/dispatch.h"
 #include "ops/winograd.h"
 
 namespace orrery::layers {
@@ -44,10 +46,23 @@ at::Tensor sum_of_taps(std::vector<at::Tensor> frames, size_t history, const at:
   return sums.size() == 1 ? sums.front() : at::cat(sums, 1);
 }
 
+// Whether the kernel that reads past and clip where they lie can take this clip.
+bool fits_kernel(const at::Tensor& x) {
+  return ops::on_device_with_kernels(x) && x.scalar_type() != at::kFloat && x.is_contiguous() && x.numel() > 0 &&
+         x.size(-1) % 8 == 0;
+}
+
+// The frames of a stream that were kept, as one tensor; undefined where there are none.
+at::Tensor joined(std::vector<at::Tensor> frames) {
+  std::erase_if(frames, [](const at::Tensor& frame) { return !frame.defined(); });
+  if (frames.empty()) return {};
+  return frames.size() == 1 ? frames.front().contiguous() : at::cat(frames, 1);
+}
+
 }  // namespace
 
 CausalConv3d::CausalConv3d(const Weights& weights, const CausalConv3dSizes& sizes, int64_t& next_slot)
-    : weight_(weights.get("weight", {sizes.out, sizes.in, sizes.kernel_t, sizes.kernel_s, sizes.kernel_s})),
+    : weight_(for_device(weights.get("weight", {sizes.out, sizes.in, sizes.kernel_t, sizes.kernel_s, sizes.kernel_s}))),
       bias_(weights.get("bias", {sizes.out})),
       sizes_(sizes),
       first_slot_(next_slot) {
@@ -58,6 +73,11 @@ at::Tensor CausalConv3d::operator()(at::Tensor x, CodecCache& cache, const at::T
   const auto oldest = cache.slots.begin() + first_slot_;
   std::vector<at::Tensor> history(oldest, oldest + sizes_.kernel_t - sizes_.stride_t);  // undefined: before the clip
   remember(x, cache);
+  if (fits_kernel(x) && x.size(1) % sizes_.stride_t == 0) {
+    const at::Tensor weight = weight_.to(x.scalar_type()).permute({0, 2, 3, 4, 1}).contiguous();
+    return ops::cached_conv3d(x, joined(std::move(history)), weight, bias_.to(at::kFloat),
+                              residual.defined() ? residual.contiguous() : residual, {}, {.stride_t = sizes_.stride_t});
+  }
   if (sizes_.kernel_s == 3 && sizes_.stride_t == 1 && ops::winograd_pays(x, sizes_.out, sizes_.kernel_t)) {
     return ops::winograd_3x3(history, x, {.weight = weight_, .bias = bias_, .residual = residual});
   }
@@ -100,6 +120,22 @@ void CausalConv3d::remember(const at::Tensor& x, CodecCache& cache) const {
   // A view would keep the whole chunk in memory.
   const at::Tensor tail = frames > kept ? x.narrow(1, frames - kept, kept).clone() : x;
   for (int64_t i = 0; i < kept; ++i) cache.slots[first_slot_ + look_back - kept + i] = tail.narrow(1, i, 1);
+}
+
+at::Tensor for_device(const at::Tensor& weight) {
+  if (weight.is_cpu() || weight.is_meta()) return weight;
+  return weight.contiguous(weight.dim() == 5 ? at::MemoryFormat::ChannelsLast3d : at::MemoryFormat::ChannelsLast);
+}
+
+at::Tensor spatial_conv_by_kernel(const at::Tensor& x, const at::Tensor& weight, const at::Tensor& bias, bool doubled,
+                                  const at::Tensor& residual) {
+  if (!fits_kernel(x)) return {};
+  const auto each_alone = [](const at::Tensor& frames) { return frames.flatten(0, 1).unsqueeze(1); };  // [F,1,H,W,C]
+  const at::Tensor taps = weight.to(x.scalar_type()).permute({0, 2, 3, 1}).contiguous().unsqueeze(1);
+  const at::Tensor y = ops::cached_conv3d(each_alone(x), {}, taps, bias.to(at::kFloat),
+                                          residual.defined() ? each_alone(residual.contiguous()) : residual, {},
+                                          {.upsample = doubled ? 2 : 1});
+  return y.squeeze(1).unflatten(0, {x.size(0), x.size(1)});
 }
 
 namespace {

@@ -43,6 +43,16 @@ class CausalConv3d {
   int64_t first_slot_;  // one slot a frame, the newest last
 };
 
+/// The weight of a convolution as a device's own kernels, ours and cuDNN's, want it: the channels of a tap side by side in
+/// memory. On the CPU as it is.
+at::Tensor for_device(const at::Tensor& weight);
+
+/// A convolution of each frame of [..,..,H,W,in] by weight [out,in,k,k] with zeros around it, of the frame doubled (nearest)
+/// where `doubled`, plus `residual` of the result's shape, where there is one: by our kernel on a device that has it,
+/// without the doubled frame in memory. Undefined where there is no such kernel.
+at::Tensor spatial_conv_by_kernel(const at::Tensor& x, const at::Tensor& weight, const at::Tensor& bias, bool doubled,
+                                  const at::Tensor& residual = {});
+
 /// A 1x1x1 convolution of [..,C]: a linear map of the channels. Reads `weight` [out, in, 1, …] with `dims` ones, and `bias`.
 class PointwiseConv {
  public:

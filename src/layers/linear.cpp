@@ -7,8 +7,10 @@
 #include <tuple>
 #include <utility>
 
+#include "ops/dispatch.h"
 #include "ops/linear_small.h"
 #include "ops/matmul.h"
+#include "ops/quantized_linear.h"
 #include "orrery/error.h"
 #include "weights/file.h"
 
@@ -95,6 +97,14 @@ at::Tensor Linear::operator()(const at::Tensor& input) const {
     return bias_.defined() ? few.add_(bias_.to(at::kFloat)) : few;
   }
   if (ops::takes_matmul(input, weight_)) return ops::matmul(input, weight_, scales_, bias_);
+  const int64_t rows = input.numel() / std::max<int64_t>(1, input.size(-1));
+  if (scales_.defined() && rows > 0 && rows <= ops::kQuantizedLinearRows && ops::on_device_with_kernels(input)) {
+    auto shape = input.sizes().vec();
+    shape.back() = weight_.size(0);
+    return ops::quantized_linear(input.reshape({rows, input.size(-1)}), weight_, scales_,
+                                 bias_.defined() ? bias_.to(at::kFloat) : bias_)
+        .view(shape);
+  }
   const at::Tensor bias = bias_.defined() ? bias_.to(input.scalar_type()) : bias_;
   if (weight_.scalar_type() == input.scalar_type()) return at::linear(input, weight_, bias);
   at::Tensor output = multiply_expanding(input, weight_);

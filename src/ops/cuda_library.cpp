@@ -29,10 +29,19 @@ Library open_library() {
   return library;
 }
 
+const Library& the_library() {
+  static const Library library = open_library();
+  return library;
+}
+
 }  // namespace
 
+bool has_cuda_library() {
+  return the_library().handle != nullptr;
+}
+
 void* cuda_symbol(const char* symbol, const char* op) {
-  static const Library library = open_library();
+  const Library& library = the_library();
   if (!library.handle)
     throw Error(ErrorKind::kUnsupported, {.place = op,
                                           .what = "needs the CUDA kernels, which cannot be loaded",

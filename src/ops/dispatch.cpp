@@ -6,6 +6,7 @@
 #include <c10/core/impl/VirtualGuardImpl.h>
 
 #include <algorithm>
+#include <atomic>
 #include <sstream>
 
 #include "ops/cuda_library.h"
@@ -15,6 +16,12 @@ namespace orrery::ops {
 namespace {
 
 thread_local ScopedKernels::Find replacement = nullptr;
+std::atomic<ScopedKernels::Find> lent = nullptr;
+std::atomic<c10::DeviceType> lent_to = c10::DeviceType::CPU;
+
+ScopedKernels::Find lent_for(c10::Device device) {
+  return device.type() == lent_to ? lent.load() : nullptr;
+}
 
 template <class List>
 std::string text_of(const List& list) {
@@ -41,7 +48,8 @@ Operands& Operands::first(const char* name, const at::Tensor& tensor, std::vecto
   require(tensor.defined(), name, "is missing", "a tensor", "none");
   const bool known = std::find(types.begin(), types.end(), tensor.scalar_type()) != types.end();
   require(known, name, "has a dtype that the op has no kernel for", text_of(types), at::toString(tensor.scalar_type()));
-  require(tensor.is_cpu() || tensor.is_cuda(), name, "is on a device without kernels", "cpu or cuda", tensor.device().str());
+  require(tensor.is_cpu() || tensor.is_cuda() || lent_for(tensor.device()), name, "is on a device without kernels",
+          "cpu or cuda", tensor.device().str());
   device_ = tensor.device();
   return *this;
 }
@@ -67,15 +75,16 @@ Operands& Operands::contiguous(const char* name, const at::Tensor& tensor) {
 }
 
 bool Operands::on_gpu() const {
-  return replacement != nullptr || device_.is_cuda();
+  return replacement != nullptr || !device_.is_cpu();
 }
 
 void Operands::run(const char* symbol, const void* parameters) const {
   const c10::OptionalDeviceGuard guard(device_.is_cuda() ? std::optional(device_) : std::nullopt);
   void* stream = nullptr;
   void* address = nullptr;
-  if (replacement) {
-    address = replacement(symbol);
+  const ScopedKernels::Find find = replacement ? replacement : lent_for(device_);
+  if (find) {
+    address = find(symbol);
     if (!address) throw Error(ErrorKind::kUnsupported, {.place = op_, .what = std::string("there is no kernel ") + symbol});
   } else {
     address = cuda_symbol(symbol, op_.c_str());
@@ -84,7 +93,7 @@ void Operands::run(const char* symbol, const void* parameters) const {
   const int error = reinterpret_cast<int (*)(const void*, void*)>(address)(parameters, stream);
   if (error == 0) return;
   std::string text = "CUDA error " + std::to_string(error);
-  if (!replacement) {
+  if (!find) {
     const auto describe = reinterpret_cast<const char* (*)(int)>(cuda_symbol("orrery_cuda_error_text", op_.c_str()));
     text += std::string(": ") + describe(error);
   }
@@ -108,6 +117,17 @@ kernels::Number number_of(at::ScalarType type) {
 
 void spread(int64_t count, int64_t grain, const std::function<void(int64_t, int64_t)>& piece) {
   at::parallel_for(0, count, std::max<int64_t>(1, grain), piece);
+}
+
+bool on_device_with_kernels(const at::Tensor& x) {
+  if (x.is_cpu() || (x.scalar_type() != at::kFloat && x.scalar_type() != at::kBFloat16 && x.scalar_type() != at::kHalf))
+    return false;
+  return lent_for(x.device()) != nullptr || (x.is_cuda() && has_cuda_library());
+}
+
+void lend_kernels(c10::DeviceType type, ScopedKernels::Find find) {
+  lent = find;
+  lent_to = type;
 }
 
 ScopedKernels::ScopedKernels(Find find) : outer_(replacement) {

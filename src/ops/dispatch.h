@@ -44,6 +44,10 @@ class Operands {
   c10::Device device_{c10::kCPU};
 };
 
+/// Whether our kernels run on what lies where `x` does, in its dtype (float32, bfloat16, float16). Never so on the CPU: what
+/// asks has another way there. On a GPU not so where liborrery_cuda.so was not built; LibTorch's operators then do.
+bool on_device_with_kernels(const at::Tensor& x);
+
 /// The kernels' name of a dtype that they know.
 kernels::Number number_of(at::ScalarType type);
 
@@ -62,5 +66,8 @@ class ScopedKernels {
  private:
   Find outer_;
 };
+
+/// Tests only: from now on, in all threads, ops take `find` for the CUDA library of devices of this type.
+void lend_kernels(c10::DeviceType type, ScopedKernels::Find find);
 
 }  // namespace orrery::ops

@@ -5,6 +5,8 @@
 #include <algorithm>
 #include <cmath>
 
+#include "ops/dispatch.h"
+#include "ops/sampler_step.h"
 #include "orrery/error.h"
 
 namespace orrery::sampling {
@@ -30,6 +32,13 @@ std::vector<double> solve_linear(std::vector<std::vector<double>> a, std::vector
   return b;
 }
 
+// Whether a device's own kernel can take a step of these.
+bool in_one_pass(const at::Tensor& sample, const at::Tensor& velocity) {
+  return ops::on_device_with_kernels(sample) && sample.scalar_type() == at::kFloat && sample.dim() == 5 &&
+         sample.is_contiguous() && velocity.sizes() == sample.sizes() && velocity.is_contiguous() &&
+         ops::on_device_with_kernels(velocity);
+}
+
 // log(α / σ) with α = 1 − σ; infinite at σ = 0.
 double log_snr(double sigma) {
   return std::log(1 - sigma) - std::log(sigma);
@@ -41,16 +50,25 @@ at::Tensor Solver::step(int64_t index, const at::Tensor& sample, const at::Tenso
   if (index == 0) first_ = sample;
   const Row& here = row(index);
   if (here.mode == RowMode::kSolve) return solve(index, sample, velocity);
-  const at::Tensor clean = at::sub(sample, velocity, here.sigma);
-  if (here.mode == RowMode::kClean) return clean;
   NoiseKey key = noise_;
   key.step = static_cast<uint32_t>(index) + 1;
+  if (here.mode != RowMode::kClean && here.mode != RowMode::kSameNoise && in_one_pass(sample, velocity)) {
+    const auto kept = static_cast<float>(1 - here.next);
+    return ops::sampler_step(
+        sample, velocity, {},
+        {.of_sample = kept, .of_output = -kept * static_cast<float>(here.sigma), .of_noise = static_cast<float>(here.next)},
+        {.seed = key.seed, .frame = key.frame, .step = key.step});
+  }
+  const at::Tensor clean = at::sub(sample, velocity, here.sigma);
+  if (here.mode == RowMode::kClean) return clean;
   const at::Tensor noise = here.mode == RowMode::kSameNoise ? first_ : latent_noise(sample.sizes(), key, sample.device());
   return clean * (1 - here.next) + noise * here.next;
 }
 
 at::Tensor EulerSolver::solve(int64_t index, const at::Tensor& sample, const at::Tensor& velocity) {
-  return at::add(sample, velocity, row(index).next - row(index).sigma);
+  const double way = row(index).next - row(index).sigma;
+  if (in_one_pass(sample, velocity)) return ops::sampler_step(sample, velocity, {}, {.of_output = static_cast<float>(way)});
+  return at::add(sample, velocity, way);
 }
 
 at::Tensor Ab2Solver::solve(int64_t index, const at::Tensor& sample, const at::Tensor& velocity) {

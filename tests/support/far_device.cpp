@@ -15,11 +15,14 @@
 
 #include <algorithm>
 #include <cstdlib>
+#include <functional>
 #include <map>
 #include <mutex>
 #include <new>
 #include <string>
 #include <utility>
+
+#include "ops/dispatch.h"
 
 namespace orrery::testing {
 namespace {
@@ -58,6 +61,12 @@ class FarMemory final : public c10::Allocator {
   void copy_data(void* to, const void* from, size_t bytes) const override {
     memcpy(near(static_cast<char*>(to)), near(static_cast<char*>(const_cast<void*>(from))), bytes);
   }
+  // Runs `work`, a kernel of the device, which alone may use "far" addresses. Nobody else allocates meanwhile.
+  int run(const std::function<int()>& work) {
+    const std::lock_guard lock(mutex_);
+    const Opened opened(blocks_);
+    return work();
+  }
   char* near(char* far) const {
     const std::lock_guard lock(mutex_);
     const auto after = blocks_.upper_bound(far);
@@ -76,6 +85,15 @@ class FarMemory final : public c10::Allocator {
 
  private:
   static void release(void* far);
+  struct Opened {
+    explicit Opened(const std::map<char*, Block>& all) : blocks(all) {
+      for (const auto& [far, block] : blocks) mprotect(far, block.bytes, PROT_READ | PROT_WRITE);
+    }
+    ~Opened() {
+      for (const auto& [far, block] : blocks) mprotect(far, block.bytes, PROT_NONE);
+    }
+    const std::map<char*, Block>& blocks;
+  };
 
   mutable std::mutex mutex_;
   std::map<char*, Block> blocks_;
@@ -193,6 +211,23 @@ void everything_else(const c10::OperatorHandle& op, torch::jit::Stack* stack) {
   at::native::cpu_fallback(op, stack);
 }
 
+std::mutex launches_mutex;
+std::map<std::string, int64_t> launches;
+thread_local int (*kernel)(const void*, void*) = nullptr;
+
+int launch(const void* parameters, void* stream) {
+  return memory().run([&] { return kernel(parameters, stream); });
+}
+
+// The emulation of tests/simt is the device's processor.
+void* find_kernel(const char* symbol) {
+  kernel = reinterpret_cast<int (*)(const void*, void*)>(dlsym(RTLD_DEFAULT, symbol));
+  if (!kernel) return nullptr;
+  const std::lock_guard lock(launches_mutex);
+  ++launches[symbol];
+  return reinterpret_cast<void*>(&launch);
+}
+
 C10_REGISTER_GUARD_IMPL(PrivateUse1, c10::impl::NoOpDeviceGuardImpl<c10::DeviceType::PrivateUse1>);
 
 TORCH_LIBRARY_IMPL(_, PrivateUse1, library) {
@@ -230,6 +265,7 @@ c10::Device far_device() {
   }
   static const bool registered = [] {
     c10::SetAllocator(kFar, &memory());
+    ops::lend_kernels(kFar, &find_kernel);
     return true;
   }();
   return registered ? c10::Device(kFar, 0) : c10::Device(at::kCPU);
@@ -237,6 +273,11 @@ c10::Device far_device() {
 
 int64_t take_far_peak() {
   return static_cast<int64_t>(memory().take_peak());
+}
+
+std::map<std::string, int64_t> take_far_launches() {
+  const std::lock_guard lock(launches_mutex);
+  return std::exchange(launches, {});
 }
 
 void limit_far_memory(int64_t bytes) {

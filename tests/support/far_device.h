@@ -3,17 +3,21 @@
 #include <c10/core/Device.h>
 
 #include <cstdint>
+#include <map>
+#include <string>
 
 namespace orrery::testing {
 
 /// A device of LibTorch (`privateuseone`) whose memory the processor cannot touch, as a GPU's: a pointer into it faults. Its
-/// operations are the processor's own, on copies. What runs here and gives the right numbers goes through LibTorch's
+/// operations are the processor's own, on copies; our CUDA kernels run on it as the emulation runs them (tests/simt). What runs here and gives the right numbers goes through LibTorch's
 /// operations alone and makes every table where its weights are; so it also runs on any device that LibTorch has.
 /// An operation that is given tensors of both is refused, as on a GPU. With ORRERY_FAR_DEVICE=cuda in the environment it is
 /// one (tests/gpu/check.sh), and what is said of its bytes below does not hold.
 c10::Device far_device();
 /// The most bytes that it has held since this was last asked; what it holds now counts from here on.
 int64_t take_far_peak();
+/// How often each kernel was started there since this was last asked.
+std::map<std::string, int64_t> take_far_launches();
 /// From now on it holds so many bytes and no more: then it is out of memory, as a GPU. 0: any number.
 void limit_far_memory(int64_t bytes);
 

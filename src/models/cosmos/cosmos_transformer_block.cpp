@@ -31,7 +31,7 @@ CosmosAdaLayerNormZero::Modulation CosmosAdaLayerNormZero::modulation(const Cosm
 }
 
 at::Tensor CosmosAdaLayerNormZero::apply(const at::Tensor& hidden_states, const Modulation& modulation) {
-  return layers::modulate(layers::layer_norm(hidden_states, kNormEps), modulation.shift, modulation.scale);
+  return layers::modulated_norm(hidden_states, kNormEps, modulation.shift, modulation.scale);
 }
 
 CosmosAttention::CosmosAttention(const Weights& weights, const CosmosBlockConfig& config, int64_t context_dim,
@@ -54,18 +54,19 @@ CosmosAttention::CosmosAttention(const Weights& weights, const CosmosBlockConfig
 
 at::Tensor CosmosAttention::self_attention(const at::Tensor& hidden_states, const layers::Rotary& rotary,
                                            const at::Tensor& past, at::Tensor* own) const {
-  using layers::rms_norm, layers::rotate, layers::split_heads;
+  using layers::norm_and_rotate, layers::split_heads;
+  constexpr auto kPairs = layers::RotaryPairs::kHalves;
   // [B,N,D] → [B,N,heads,head_dim]
-  const at::Tensor query = rms_norm(split_heads(to_q(hidden_states), heads_), norm_q, qk_norm_eps_);
-  at::Tensor key =
-      rotate(rms_norm(split_heads(to_k(hidden_states), heads_), norm_k, qk_norm_eps_), rotary, layers::RotaryPairs::kHalves);
+  at::Tensor key = norm_and_rotate(split_heads(to_k(hidden_states), heads_), norm_k, false, qk_norm_eps_, rotary, kPairs);
   at::Tensor value = split_heads(to_v(hidden_states), heads_);
   if (own) *own = at::stack({key, value});
   if (past.defined()) {
     key = at::cat({past[0], key}, 1);
     value = at::cat({past[1], value}, 1);
   }
-  return to_out(layers::attention(rotate(query, rotary, layers::RotaryPairs::kHalves), key, value));
+  const at::Tensor query =
+      norm_and_rotate(split_heads(to_q(hidden_states), heads_), norm_q, false, qk_norm_eps_, rotary, kPairs);
+  return to_out(layers::attention(query, key, value));
 }
 
 CosmosCrossKeys CosmosAttention::keys(const at::Tensor& text, const at::Tensor& image) const {

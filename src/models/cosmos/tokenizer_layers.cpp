@@ -4,6 +4,7 @@
 
 #include <utility>
 
+#include "layers/causal_conv3d.h"
 #include "ops/norm_silu.h"
 #include "ops/winograd.h"
 
@@ -62,7 +63,7 @@ CosmosCausalConv3d::CosmosCausalConv3d(const Weights& weights, bool image, int64
   if (kernel.time > 1) slot_ = slots.next();
   const int64_t o = weight_.size(0), i = weight_.size(1), k = kernel.space;
   if (kernel.time == 1) {
-    weight_ = k == 1 ? weight_.reshape({o, i}) : weight_.reshape({o, i, k, k});
+    weight_ = k == 1 ? weight_.reshape({o, i}) : layers::for_device(weight_.reshape({o, i, k, k}));
   } else if (k == 1) {
     weight_ = weight_.reshape({o, i, kernel.time});  // still a view of the file, untouched until it runs
   }
@@ -77,6 +78,9 @@ at::Tensor CosmosCausalConv3d::over_space(const at::Tensor& x) const {
   if (kernel_.space_stride == 1 && ops::winograd_pays(x, weight_.size(0), 1)) {
     return ops::winograd_3x3({}, x, {.weight = weight_, .bias = bias_});
   }
+  if (kernel_.space_stride == 1) {
+    if (const at::Tensor y = layers::spatial_conv_by_kernel(x, weight_, bias_, false); y.defined()) return y;
+  }
   const int64_t pad = kernel_.space_stride == 1 ? kernel_.space / 2 : 0;
   const at::Tensor y = at::conv2d(as_images(x), weight_, bias_, {kernel_.space_stride, kernel_.space_stride}, {pad, pad});
   return as_frames(y, x.size(0));
@@ -84,6 +88,7 @@ at::Tensor CosmosCausalConv3d::over_space(const at::Tensor& x) const {
 
 at::Tensor CosmosCausalConv3d::over_doubled(const at::Tensor& x) const {
   const at::Tensor doubled = x.repeat_interleave(2, 2).repeat_interleave(2, 3);
+  if (const at::Tensor y = layers::spatial_conv_by_kernel(x, weight_, bias_, true, doubled); y.defined()) return y;
   if (!ops::winograd_pays(x, weight_.size(0), 1, true)) return over_space(doubled).add_(doubled);
   return ops::winograd_3x3({}, x, {.weight = weight_, .bias = bias_, .residual = doubled, .doubled = true});
 }

@@ -83,9 +83,8 @@ at::Tensor DiT::forward(const at::Tensor& x, const at::Tensor& times, const at::
   // One half of a block: its attention over space or time, then its MLP, each shifted, scaled and gated by frame.
   const auto half = [&](const Half& part, const auto& attend) {
     const auto m = part.adaLN_modulation(condition).chunk(6, -1);  // shift, scale, gate; shift, scale, gate: [B,T,D]
-    tokens =
-        layers::gated_residual(tokens, attend(layers::modulate(layers::layer_norm(tokens, kNormEps), m[0], m[1])), m[2]);
-    const at::Tensor inner = part.fc1(layers::modulate(layers::layer_norm(tokens, kNormEps), m[3], m[4]));
+    tokens = layers::gated_residual(tokens, attend(layers::modulated_norm(tokens, kNormEps, m[0], m[1])), m[2]);
+    const at::Tensor inner = part.fc1(layers::modulated_norm(tokens, kNormEps, m[3], m[4]));
     tokens = layers::gated_residual(tokens, part.fc2(at::gelu(inner, "tanh")), m[5]);
   };
   if (seen) seen->assign(blocks.size(), {});
@@ -103,7 +102,7 @@ at::Tensor DiT::forward(const at::Tensor& x, const at::Tensor& times, const at::
     });
   }
   const auto m = final_modulation(condition).chunk(2, -1);
-  tokens = final_linear(layers::modulate(layers::layer_norm(tokens, kNormEps), m[0], m[1]));
+  tokens = final_linear(layers::modulated_norm(tokens, kNormEps, m[0], m[1]));
   // [B,T,ty,tx,P,P,C] → [B,T,C,ty,P,tx,P] → [B,T,C,h,w]
   return tokens.view({batch, frames, rows, columns, patch_size_, patch_size_, in_channels_})
       .permute({0, 1, 6, 2, 4, 3, 5})

@@ -176,7 +176,7 @@ at::Tensor WanTransformer3DModel::denoise(const at::Tensor& latents, const at::T
   });
 
   const auto modulation = (scale_shift_table + temb.unsqueeze(2)).unbind(2);  // shift, scale: [B,K,D]
-  hidden_states = proj_out(layers::modulate(layers::layer_norm(hidden_states, config_.eps), modulation[0], modulation[1]));
+  hidden_states = proj_out(layers::modulated_norm(hidden_states, config_.eps, modulation[0], modulation[1]));
   // [B,t,h,w,pt,ph,pw,C] → [B,C,t,pt,h,ph,w,pw] → [B,C,T,H,W]
   return hidden_states.view({latents.size(0), grid[0], grid[1], grid[2], patch[0], patch[1], patch[2], -1})
       .permute({0, 7, 1, 4, 2, 5, 3, 6})

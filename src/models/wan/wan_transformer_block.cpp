@@ -12,7 +12,8 @@ namespace {
 constexpr double kImageNormEps = 1e-5;  // the default of the reference's FP32LayerNorm
 
 // A product of the blocks, in the form in memory that was asked for.
-layers::Linear linear(const Weights& weights, const WanTransformerConfig& config, int64_t in_features, int64_t out_features) {
+layers::Linear linear(const Weights& weights, const WanTransformerConfig& config, int64_t in_features,
+                      int64_t out_features) {
   return layers::Linear(weights, in_features, out_features, /*bias=*/true, config.weight_form);
 }
 
@@ -36,18 +37,18 @@ WanAttention::WanAttention(const Weights& weights, const WanTransformerConfig& c
 
 at::Tensor WanAttention::self_attention(const at::Tensor& hidden_states, const layers::Rotary& rotary,
                                         const at::Tensor& past, at::Tensor* own) const {
-  using layers::rms_norm, layers::rotate, layers::split_heads;
+  using layers::norm_and_rotate, layers::split_heads;
+  constexpr auto kPairs = layers::RotaryPairs::kNeighbours;
   // [B,N,D] → [B,N,heads,head_dim]
-  const at::Tensor query = split_heads(rms_norm(to_q(hidden_states), norm_q, eps_), heads_);
-  at::Tensor key = split_heads(rms_norm(to_k(hidden_states), norm_k, eps_), heads_);
-  key = rotate(key, rotary, layers::RotaryPairs::kNeighbours);
+  at::Tensor key = norm_and_rotate(split_heads(to_k(hidden_states), heads_), norm_k, true, eps_, rotary, kPairs);
   at::Tensor value = split_heads(to_v(hidden_states), heads_);
   if (own) *own = at::stack({key, value});
   if (past.defined()) {
     key = at::cat({past[0], key}, 1);
     value = at::cat({past[1], value}, 1);
   }
-  return to_out(layers::attention(rotate(query, rotary, layers::RotaryPairs::kNeighbours), key, value));
+  const at::Tensor query = norm_and_rotate(split_heads(to_q(hidden_states), heads_), norm_q, true, eps_, rotary, kPairs);
+  return to_out(layers::attention(query, key, value));
 }
 
 WanCrossKeys WanAttention::keys(const at::Tensor& text, const at::Tensor& image) const {
@@ -86,7 +87,7 @@ at::Tensor WanTransformerBlock::forward(at::Tensor hidden_states, const WanCross
   // shift, scale, gate of attention, then of the feed-forward: [B,K,D] each
   const auto modulation = (timestep_proj + scale_shift_table).unbind(2);
 
-  at::Tensor norm = layers::modulate(layers::layer_norm(hidden_states, eps_), modulation[0], modulation[1]);
+  at::Tensor norm = layers::modulated_norm(hidden_states, eps_, modulation[0], modulation[1]);
   const at::Tensor past = memory && !memory->past.empty() ? memory->past[index] : at::Tensor();
   at::Tensor attended = attn1.self_attention(norm, rotary, past, memory ? &memory->own[index] : nullptr);
   hidden_states = layers::gated_residual(hidden_states, std::move(attended), modulation[2]);
@@ -95,7 +96,7 @@ at::Tensor WanTransformerBlock::forward(at::Tensor hidden_states, const WanCross
   hidden_states = hidden_states + attn2.cross_attention(norm, keys);
   if (memory && memory->inject) hidden_states = memory->inject(index, hidden_states);
 
-  norm = layers::modulate(layers::layer_norm(hidden_states, eps_), modulation[3], modulation[4]);
+  norm = layers::modulated_norm(hidden_states, eps_, modulation[3], modulation[4]);
   const at::Tensor inner = ffn_in(norm);
   return layers::gated_residual(hidden_states, ffn_out(ops::gelu_tanh(inner)), modulation[5]);
 }
@@ -111,7 +112,8 @@ WanTimeTextImageEmbedding::WanTimeTextImageEmbedding(const Weights& weights, con
   }
   if (config.image_dim == 0) return;
   const Weights image = weights.sub("image_embedder");
-  if (config.pos_embed_seq_len > 0) image_pos_embed = image.get("pos_embed", {1, config.pos_embed_seq_len, config.image_dim});
+  if (config.pos_embed_seq_len > 0)
+    image_pos_embed = image.get("pos_embed", {1, config.pos_embed_seq_len, config.image_dim});
   image_norm1_weight = image.get("norm1.weight", {config.image_dim});
   image_norm1_bias = image.get("norm1.bias", {config.image_dim});
   image_ff_in = layers::Linear(image.sub("ff.net.0.proj"), config.image_dim, config.image_dim, /*bias=*/true);
@@ -135,8 +137,7 @@ at::Tensor WanTimeTextImageEmbedding::text(const at::Tensor& embeddings) const {
 at::Tensor WanTimeTextImageEmbedding::image(const at::Tensor& embeddings) const {
   at::Tensor tokens = embeddings;
   // First and last picture come as two rows of the batch and become one sequence. [2B,L,D'] → [B,2L,D']
-  if (image_pos_embed.defined())
-    tokens = tokens.reshape({-1, 2 * tokens.size(1), tokens.size(2)}) + image_pos_embed;
+  if (image_pos_embed.defined()) tokens = tokens.reshape({-1, 2 * tokens.size(1), tokens.size(2)}) + image_pos_embed;
   tokens = layers::layer_norm(tokens, kImageNormEps, image_norm1_weight, image_norm1_bias);
   tokens = image_ff_out(at::gelu(image_ff_in(tokens)));
   return layers::layer_norm(tokens, kImageNormEps, image_norm2_weight, image_norm2_bias);

@@ -96,7 +96,8 @@ at::Tensor fold_doubling(const at::Tensor& kernel) {
 }  // namespace
 
 WanUpsample::WanUpsample(const Weights& weights, int64_t in, int64_t out, bool temporal, int64_t& next_slot)
-    : weight_(weights.get("resample.1.weight", {out, in, 3, 3})), bias_(weights.get("resample.1.bias", {out})) {
+    : weight_(layers::for_device(weights.get("resample.1.weight", {out, in, 3, 3}))),
+      bias_(weights.get("resample.1.bias", {out})) {
   if (temporal) {
     const layers::CausalConv3dSizes doubling{.in = in, .out = 2 * in, .kernel_t = 3, .kernel_s = 1};
     time_conv_.emplace(weights.sub("time_conv"), doubling, next_slot);
@@ -110,6 +111,7 @@ at::Tensor WanUpsample::operator()(at::Tensor x, CodecCache& cache, bool first) 
     x = x.unflatten(4, {2, dim}).permute({0, 1, 4, 2, 3, 5}).flatten(1, 2);  // [B,2·T,H,W,C]
   }
   const int64_t batch = x.size(0), frames = x.size(1), height = x.size(2), width = x.size(3), out = bias_.size(0);
+  if (const at::Tensor y = layers::spatial_conv_by_kernel(x, weight_, bias_, true); y.defined()) return y;
   if (ops::winograd_pays(x, out, 1, true))
     return ops::winograd_3x3({}, x, {.weight = weight_, .bias = bias_, .doubled = true});
   const at::Tensor weight = fold_doubling(weight_).to(x.scalar_type()).contiguous(at::MemoryFormat::ChannelsLast);

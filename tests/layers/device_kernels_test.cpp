@@ -1,0 +1,207 @@
+// The layers on a device that has our kernels: the same numbers as on the CPU, and it is the kernels that make them.
+#include <ATen/ATen.h>
+#include <gtest/gtest.h>
+
+#include <cstdlib>
+#include <string>
+#include <vector>
+
+#include "layers/causal_conv3d.h"
+#include "layers/linear.h"
+#include "layers/norm.h"
+#include "layers/rotary.h"
+#include "orrery/load.h"
+#include "orrery/weights.h"
+#include "sampling/noise.h"
+#include "sampling/solver.h"
+#include "support/compare.h"
+#include "support/far_device.h"
+#include "support/paths.h"
+
+namespace orrery::layers {
+namespace {
+
+class DeviceKernels : public ::testing::TestWithParam<at::ScalarType> {
+ protected:
+  DeviceKernels() { at::manual_seed(7), testing::take_far_launches(); }
+
+  at::Tensor random(at::IntArrayRef shape) const { return at::randn(shape).to(GetParam()); }
+  at::Tensor there(const at::Tensor& x) const { return x.to(testing::far_device()); }
+  void expect(const at::Tensor& actual, const at::Tensor& expected, const char* symbol, int64_t times = 1) {
+    EXPECT_EQ(actual.device(), testing::far_device());
+    EXPECT_EQ(actual.scalar_type(), expected.scalar_type());
+    const bool wide = expected.scalar_type() == at::kFloat;
+    EXPECT_TRUE(testing::is_close(actual.cpu(), expected, wide ? testing::kSameMath : testing::kBFloat16Rounding)) << symbol;
+    if (!std::getenv("ORRERY_FAR_DEVICE")) {
+      EXPECT_EQ(testing::take_far_launches()[symbol], times) << symbol;
+    }
+  }
+};
+
+TEST_P(DeviceKernels, Norms) {
+  for (const int64_t width : {1, 24, 130}) {
+    const at::Tensor x = random({2, 3, width}), weight = random({width}), bias = random({width});
+    expect(rms_norm(there(x), there(weight), 1e-5), rms_norm(x, weight, 1e-5), "orrery_cuda_modulated_norm");
+    expect(rms_norm(there(x), {}, 1e-5), rms_norm(x, {}, 1e-5), "orrery_cuda_modulated_norm");
+    if (width == 1) continue;  // then what is left is rounding
+    expect(layer_norm(there(x), 1e-5, there(weight), there(bias)), layer_norm(x, 1e-5, weight, bias),
+           "orrery_cuda_modulated_norm");
+  }
+}
+
+TEST_P(DeviceKernels, ModulationAndGatesByGroup) {
+  const at::Tensor x = random({2, 6, 24}), update = random({2, 6, 24});
+  for (const int64_t groups : {1, 3, 6}) {
+    const at::Tensor six = random({2, groups, 6 * 24});  // as a projection gives them: rows that lie apart
+    const auto m = six.chunk(6, -1), far = there(six).chunk(6, -1);
+    expect(modulated_norm(there(x), 1e-6, far[0], far[1]),
+           modulated_norm(x.to(at::kFloat), 1e-6, m[0].to(at::kFloat), m[1].to(at::kFloat)).to(GetParam()),
+           "orrery_cuda_modulated_norm");
+    expect(gated_residual(there(x), there(update), far[2]),
+           gated_residual(x.to(at::kFloat), update.to(at::kFloat, false, true), m[2].to(at::kFloat)).to(GetParam()),
+           "orrery_cuda_gated_residual");
+  }
+}
+
+TEST_P(DeviceKernels, HeadsAreNormedAndTurned) {
+  const at::Tensor joint = random({2, 5, 3, 4, 8}), angles = at::randn({5, 4});  // queries, keys and values of 4 heads
+  const Rotary rotary{angles.cos(), angles.sin()}, far = rotary.to(testing::far_device());
+  for (const RotaryPairs pairs : {RotaryPairs::kHalves, RotaryPairs::kNeighbours}) {
+    for (const at::Tensor& heads : {joint.select(2, 1), joint.select(2, 1).transpose(1, 2).contiguous().transpose(1, 2)}) {
+      const at::Tensor x = heads.to(at::kFloat), each = random({8}), all = random({32});
+      expect(rotate(there(joint).select(2, 1), far, pairs), rotate(x, rotary, pairs).to(GetParam()),
+             "orrery_cuda_qk_norm_rope");
+      expect(norm_and_rotate(there(heads), there(each), false, 1e-6, far, pairs),
+             norm_and_rotate(x, each.to(at::kFloat), false, 1e-6, rotary, pairs).to(GetParam()), "orrery_cuda_qk_norm_rope");
+      expect(norm_and_rotate(there(heads), there(all), true, 1e-6, far, pairs),
+             norm_and_rotate(x, all.to(at::kFloat), true, 1e-6, rotary, pairs).to(GetParam()), "orrery_cuda_qk_norm_rope");
+    }
+  }
+}
+
+TEST_P(DeviceKernels, FewRowsByInt8) {
+  for (const int64_t rows : {1, 7, 16}) {
+    const at::Tensor x = random({rows, 48});
+    const TensorMap given = {{"weight", at::randn({20, 48})}, {"bias", at::randn({20})}};
+    const Linear near_linear(Weights::from(given, "near"), 48, 20, true, WeightForm::kInt8);
+    const Linear far_linear(Weights::from(given, "far").to(at::kFloat, testing::far_device()), 48, 20, true,
+                            WeightForm::kInt8);
+    expect(far_linear(there(x)), near_linear.widened()(x.to(at::kFloat)).to(GetParam()), "orrery_cuda_quantized_linear");
+  }
+}
+
+INSTANTIATE_TEST_SUITE_P(Types, DeviceKernels, ::testing::Values(at::kFloat, at::kBFloat16),
+                         [](const auto& info) { return std::string(at::toString(info.param)); });
+
+TEST(DeviceNoise, IsDrawnThereWithTheSameBits) {
+  testing::take_far_launches();
+  const at::Tensor near = sampling::latent_noise({2, 3, 4, 5, 7}, {11, 2, 3});
+  const at::Tensor far = sampling::latent_noise({2, 3, 4, 5, 7}, {11, 2, 3}, testing::far_device());
+  EXPECT_TRUE(at::equal(far.cpu(), near));
+  if (!std::getenv("ORRERY_FAR_DEVICE")) {
+    EXPECT_EQ(testing::take_far_launches()["orrery_cuda_sampler_step"], 1);
+  }
+}
+
+TEST(DeviceSolver, EulerAndRenoisingAreOnePass) {
+  testing::take_far_launches();
+  sampling::Schedule schedule;
+  schedule.rows = {{.sigma = 1.0, .next = 0.6, .mode = sampling::RowMode::kSolve},
+                   {.sigma = 0.6, .next = 0.25, .mode = sampling::RowMode::kFreshNoise}};
+  sampling::EulerSolver near(schedule, {5, 1, 0}), far(schedule, {5, 1, 0});
+  at::Tensor x = at::randn({1, 4, 3, 2, 6}), y = x.to(testing::far_device());
+  for (int64_t row = 0; row < 2; ++row) {
+    const at::Tensor velocity = at::randn(x.sizes());
+    x = near.step(row, x, velocity);
+    y = far.step(row, y, velocity.to(testing::far_device()));
+    EXPECT_TRUE(testing::is_close(y.cpu(), x, testing::kSameMath)) << row;
+  }
+  if (!std::getenv("ORRERY_FAR_DEVICE")) {
+    EXPECT_EQ(testing::take_far_launches()["orrery_cuda_sampler_step"], 2);
+  }
+}
+
+TEST(DeviceConvolution, ReadsPastAndClipInPlace) {
+  testing::take_far_launches();
+  for (const int64_t stride_t : {1, 2}) {
+    const TensorMap given = {{"weight", at::randn({5, 16, 3, 3, 3}).to(at::kBFloat16)}, {"bias", at::randn({5})}};
+    const Weights weights = Weights::from(given, "given");
+    int64_t slots = 0, same_slots = 0;
+    const CausalConv3dSizes sizes{.in = 16, .out = 5, .stride_t = stride_t};
+    const CausalConv3d near(weights.to(at::kFloat), sizes, slots);
+    const CausalConv3d far(weights.to(at::kBFloat16, testing::far_device()), sizes, same_slots);
+    CodecCache near_cache, far_cache;
+    near_cache.slots.resize(static_cast<size_t>(slots)), far_cache.slots.resize(static_cast<size_t>(slots));
+    for (const int64_t frames : {2, 4, 2}) {  // a stream in three chunks
+      const at::Tensor x = at::randn({2, frames, 3, 5, 16}).to(at::kBFloat16);
+      const at::Tensor residual = at::randn({2, frames / stride_t, 3, 5, 5}).to(at::kBFloat16);
+      const at::Tensor expected = near(x.to(at::kFloat), near_cache, residual.to(at::kFloat));
+      const at::Tensor actual = far(x.to(testing::far_device()), far_cache, residual.to(testing::far_device()));
+      EXPECT_EQ(actual.device(), testing::far_device());
+      EXPECT_TRUE(testing::is_close(actual.cpu(), expected.to(at::kBFloat16), testing::kBFloat16Rounding)) << frames;
+    }
+  }
+  if (!std::getenv("ORRERY_FAR_DEVICE")) {
+    EXPECT_EQ(testing::take_far_launches()["orrery_cuda_cached_conv3d"], 6);
+  }
+}
+
+TEST(DeviceConvolution, DoublesInTheAddresses) {
+  testing::take_far_launches();
+  const auto there = [](const at::Tensor& x) { return x.to(testing::far_device()); };
+  const auto images = [](const at::Tensor& x) { return x.to(at::kFloat).flatten(0, 1).permute({0, 3, 1, 2}); };
+  const at::Tensor x = at::randn({2, 3, 4, 5, 16}).to(at::kBFloat16), weight = at::randn({6, 16, 3, 3}).to(at::kBFloat16);
+  const at::Tensor bias = at::randn({6});
+  for (const bool doubled : {false, true}) {
+    const int64_t times = doubled ? 2 : 1;
+    const at::Tensor residual = at::randn({2, 3, 4 * times, 5 * times, 6}).to(at::kBFloat16);
+    const at::Tensor seen = images(x).repeat_interleave(times, 2).repeat_interleave(times, 3);
+    const at::Tensor expected = at::conv2d(seen, weight.to(at::kFloat), bias, 1, 1) + images(residual);
+    const at::Tensor actual =
+        spatial_conv_by_kernel(there(x), for_device(there(weight)), there(bias), doubled, there(residual));
+    EXPECT_TRUE(
+        testing::is_close(images(actual.cpu()), expected.to(at::kBFloat16).to(at::kFloat), testing::kBFloat16Rounding));
+  }
+  EXPECT_FALSE(spatial_conv_by_kernel(x, weight, bias, true).defined());  // nothing for the CPU
+  if (!std::getenv("ORRERY_FAR_DEVICE")) {
+    EXPECT_EQ(testing::take_far_launches()["orrery_cuda_cached_conv3d"], 2);
+  }
+}
+
+struct Case {
+  const char* name;
+  const char* model;
+  std::vector<const char*> kernels;  // that a look of this network starts
+};
+
+class DeviceModels : public ::testing::TestWithParam<Case> {};
+
+TEST_P(DeviceModels, RunThroughOurKernels) {
+  if (std::getenv("ORRERY_FAR_DEVICE")) GTEST_SKIP() << "a GPU's launches are not counted";
+  const auto folder = testing::golden_folder() / GetParam().name;
+  LoadOptions options;
+  options.device = testing::far_device();
+  const auto component = load_component((folder / GetParam().model).string(), "transformer", options);
+  TensorMap inputs = load_safetensors(folder / "in.safetensors");
+  for (auto& [name, tensor] : inputs) tensor = tensor.to(testing::far_device());
+  testing::take_far_launches();
+  component->call("forward", inputs, {});  // whose numbers golden_cases_test.cpp compares
+  const auto launches = testing::take_far_launches();
+  for (const char* kernel : GetParam().kernels) EXPECT_TRUE(launches.contains(kernel)) << kernel;
+}
+
+INSTANTIATE_TEST_SUITE_P(
+    Golden, DeviceModels,
+    ::testing::Values(Case{"transformer_wan_text2video",
+                           "model",
+                           {"orrery_cuda_modulated_norm", "orrery_cuda_gated_residual", "orrery_cuda_qk_norm_rope"}},
+                      Case{"transformer_predict25",
+                           "model",
+                           {"orrery_cuda_modulated_norm", "orrery_cuda_gated_residual", "orrery_cuda_qk_norm_rope"}},
+                      Case{"transformer_oasis",
+                           "../worlds/oasis/model/transformer/model.safetensors",
+                           {"orrery_cuda_modulated_norm", "orrery_cuda_gated_residual", "orrery_cuda_qk_norm_rope"}}),
+    [](const auto& info) { return std::string(info.param.name); });
+
+}  // namespace
+}  // namespace orrery::layers
