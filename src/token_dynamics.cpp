@@ -31,6 +31,19 @@ TokenState TokenState::fork() const {
   return {context->fork(), tokens, logits};
 }
 
+TokenState TokenState::select(const at::Tensor& rows) const {
+  const c10::InferenceMode inference;
+  const int64_t batch = tokens.size(0);
+  if (rows.dim() != 1 || rows.numel() == 0 || rows.scalar_type() != at::kLong || rows.min().item<int64_t>() < 0 ||
+      rows.max().item<int64_t>() >= batch)
+    throw Error(ErrorKind::kArgument, {.place = "rows",
+                                       .what = "are not those of the batch",
+                                       .expected = "int64 [B'] of 0 … " + std::to_string(batch - 1)});
+  const at::Tensor there = rows.to(tokens.device());
+  return {context->select(there), tokens.index_select(0, there),
+          logits.defined() ? logits.index_select(0, there) : at::Tensor()};
+}
+
 TokenDynamics::TokenDynamics(std::shared_ptr<const TokenPredictor> predictor) : predictor_(std::move(predictor)) {
   if (!predictor_)
     throw Error(ErrorKind::kArgument, {.place = "TokenDynamics", .what = "needs a predictor", .got = "nothing"});

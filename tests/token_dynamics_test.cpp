@@ -140,7 +140,25 @@ TEST(TokenDynamicsBatchTest, ParallelWorldsInOneBatch) {
   }
   TokenState worlds = dynamics.begin(prompt.repeat({4, 1}), {});
   const at::Tensor futures = dynamics.advance(worlds, 12, {.seed = 4});
+  TokenState read_once = dynamics.begin(prompt, {}).select(at::zeros({4}, at::kLong));
+  EXPECT_TRUE(dynamics.advance(read_once, 12, {.seed = 4}).equal(futures));
   for (int64_t row = 1; row < 4; ++row) EXPECT_FALSE(futures[row].equal(futures[0])) << row;
+}
+
+// Greedy beams: rows that are chosen again go on as sequences of their own would, with their text.
+TEST_P(TokenDynamicsTest, ChosenRowsGoOnAsTheyWouldAlone) {
+  TokenState three = dynamics_.begin(prompt_, conditions());
+  dynamics_.advance(three, 2, {.seed = 1});
+  const int64_t last = prompt_.size(0) - 1;
+  TokenState chosen = three.select(at::tensor({last, last, int64_t{0}}, at::kLong));
+  const at::Tensor rows = dynamics_.advance(chosen, 6, {.greedy = true});
+  const at::Tensor mine = dynamics_.advance(three, 6, {.greedy = true});
+  EXPECT_TRUE(rows[0].equal(mine[last]));
+  EXPECT_TRUE(rows[1].equal(mine[last]));
+  EXPECT_TRUE(rows[2].equal(mine[0]));
+  EXPECT_EQ(chosen.tokens.size(1), 15);
+  EXPECT_THAT(testing::error_of([&] { three.select(at::tensor({last + 1}, at::kLong)); }),
+              HasSubstr("0 … " + std::to_string(last)));
 }
 
 TEST(TokenDynamicsErrorTest, MoreTokensThanThereIsRoomForAreRefused) {

@@ -134,6 +134,19 @@ at::Tensor table_of(const fs::path& path, const std::string& model) {
   return at::tensor(numbers, at::kDouble).view({-1, space->width});
 }
 
+// --resize is for pictures and videos; a tensor is used as it is.
+void check_size(const Options& options, const orrery::GenerationDefaults& defaults) {
+  const at::Tensor& seen = options.generate.seen;
+  if (seen.dim() != 5 || (seen.size(3) == defaults.height && seen.size(4) == defaults.width)) return;
+  const auto size = [](int64_t width, int64_t height) { return std::to_string(width) + "x" + std::to_string(height); };
+  throw orrery::Error(orrery::ErrorKind::kArgument,
+                      {.place = (options.video.empty() ? options.image : options.video).string(),
+                       .what = "has another size, and --resize does not change tensors",
+                       .expected = size(defaults.width, defaults.height),
+                       .got = size(seen.size(4), seen.size(3)),
+                       .hint = "bring the tensor to that size, or give a picture or a video"});
+}
+
 void read_inputs(Options& options, const orrery::GenerationDefaults& defaults, const orrery::InputRules& rules) {
   orrery::GenerateOptions& generate = options.generate;
   orrery::ReadOptions how;
@@ -144,6 +157,7 @@ void read_inputs(Options& options, const orrery::GenerationDefaults& defaults, c
                 .mode = options.fit};
   if (!options.image.empty()) generate.seen = frames_of(options.image, "image", how);
   if (!options.video.empty()) generate.seen = frames_of(options.video, "video", how, rules.most_seen_frames);
+  if (options.resize && rules.fixed_size) check_size(options, defaults);
   if (!options.last_image.empty()) generate.last_image = frames_of(options.last_image, "image", how);
   // A picture encoder looks at the pictures as they came.
   const auto whole = [](const fs::path& path) {

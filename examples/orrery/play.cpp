@@ -5,10 +5,10 @@
 
 #include "orrery/error.h"
 #include "orrery/media.h"
-#include "orrery/weights.h"
 #include "orrery/world.h"
 #include "play/server.h"
 #include "program.h"
+#include "world_prompt.h"
 
 namespace program {
 namespace {
@@ -79,14 +79,9 @@ void run(const Options& options) {
   play::Setting setting;
   setting.world = world.get();
   setting.first = first_picture(options, *world);
-  setting.prompt.text = options.prompt;
+  setting.prompt = read_prompt(options.embeds, options.prompt);
   setting.rate_hz = rate;
   setting.folder = folder.path;
-  if (!options.embeds.empty()) {
-    const orrery::TensorMap embeds = orrery::load_safetensors(options.embeds);
-    if (embeds.contains("prompt_embeds")) setting.prompt.conditions.text = embeds.at("prompt_embeds");
-    if (embeds.contains("image_embeds")) setting.prompt.conditions.image = embeds.at("image_embeds");
-  }
   world->begin(setting.first, 0, setting.prompt);  // a picture that this world cannot use is told now
   play::Server server(place, std::move(setting), about(*world, rate).dump());
   std::printf("%s\n", server.url().c_str());

@@ -21,6 +21,7 @@
 #include "orrery/weights.h"
 #include "orrery/world.h"
 #include "program.h"
+#include "world_prompt.h"
 
 namespace program {
 namespace {
@@ -38,29 +39,6 @@ struct Options {
 };
 
 using Rows = std::vector<std::vector<double>>;
-
-// What the world is begun with beside pictures, by the names of the tensors.
-orrery::WorldPrompt read_prompt(const fs::path& path, std::string text = {}) {
-  orrery::WorldPrompt prompt;
-  prompt.text = std::move(text);
-  if (path.empty()) return prompt;
-  for (auto& [name, tensor] : orrery::load_safetensors(path)) {
-    if (name == "prompt_embeds")
-      prompt.conditions.text = tensor;
-    else if (name == "image_embeds")
-      prompt.conditions.image = tensor;
-    else if (name == "state")
-      prompt.conditions.known = tensor.transpose(1, 2).unsqueeze(-1).unsqueeze(-1);  // a latent frame of one place
-    else if (name == "actions")
-      prompt.conditions.actions = tensor;
-    else
-      throw orrery::Error(orrery::ErrorKind::kArgument, {.place = path.string(),
-                                                         .what = "holds a tensor that means nothing here",
-                                                         .expected = "prompt_embeds, image_embeds, state, actions",
-                                                         .got = name});
-  }
-  return prompt;
-}
 
 // What the world is told on the way: by the step before which it is.
 std::map<int64_t, orrery::WorldPrompt> read_prompts(const Options& options) {

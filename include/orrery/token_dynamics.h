@@ -33,6 +33,10 @@ struct ORRERY_API TokenState {
 
   /// Other futures of the same past.
   TokenState fork() const;
+  /// Rows int64 [B'] of the batch as a batch of their own, in that order and as often as they are named: {0, 0, 0} of a
+  /// prompt read once are three parallel worlds, {2, 2, 0} of three beams the two that go on. Throws Error(kArgument) on a
+  /// row that is not there.
+  TokenState select(const at::Tensor& rows) const;
 };
 
 /// The future as discrete tokens, one after another: a predictor and the loop around it. Const, shareable between threads.

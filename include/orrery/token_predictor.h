@@ -37,6 +37,9 @@ class ORRERY_API TokenPredictor : public Component {
     virtual int64_t length() const = 0;
     /// Another future of the same past. Shares the memory of the past; costs at most one page of keys and values a layer.
     virtual std::unique_ptr<Context> fork() const = 0;
+    /// Rows int64 [B'] of the batch, in that order and as often as they are named. The rows of a batch of one share the
+    /// memory of its past.
+    virtual std::unique_ptr<Context> select(const at::Tensor& rows) const = 0;
   };
 
   /// Number of different tokens that can follow.

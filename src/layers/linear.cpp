@@ -79,13 +79,13 @@ Linear Linear::resident(WeightForm form) const {
   if (!defined()) return other;
   switch (form) {
     case WeightForm::kStored: break;
-    case WeightForm::kFloat32: return widened();
+    case WeightForm::kFloat32: other = widened(); break;
     // A copy even where the file holds bfloat16: a map's small pages are read more slowly than memory of one's own.
     case WeightForm::kBFloat16: other.weight_ = weight_.to(at::kBFloat16, /*non_blocking=*/false, /*copy=*/true); break;
     case WeightForm::kInt8: std::tie(other.weight_, other.scales_) = to_int8(weight_); break;
   }
   // What was read to be converted would count beside the result.
-  if (weight_.is_cpu() && form != WeightForm::kStored)
+  if (weight_.is_cpu() && !other.weight_.is_alias_of(weight_))
     weights_detail::forget_pages({static_cast<const std::byte*>(weight_.const_data_ptr()), weight_.nbytes()});
   return other;
 }

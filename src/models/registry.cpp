@@ -39,12 +39,17 @@ namespace {
 constexpr const char* kWeightForm = "weights_in_memory";  // a WeightForm, for those who read it: layers::weight_form()
 
 template <typename Table>
+const auto* found_in(const Table& table, const std::string& class_name) {
+  const auto entry =
+      std::find_if(table.begin(), table.end(), [&](const auto& each) { return each.class_name == class_name; });
+  return entry == table.end() ? nullptr : &*entry;
+}
+
+template <typename Table>
 const auto& find_class(const Table& table, const std::string& class_name, const std::string& place) {
+  if (const auto* entry = found_in(table, class_name)) return *entry;
   std::string known;
-  for (const auto& entry : table) {
-    if (entry.class_name == class_name) return entry;
-    known += (known.empty() ? "" : ", ") + std::string(entry.class_name);
-  }
+  for (const auto& entry : table) known += (known.empty() ? "" : ", ") + std::string(entry.class_name);
   throw Error(ErrorKind::kUnsupported,
               {.place = place, .what = "the class '" + class_name + "' is not known", .expected = "one of " + known});
 }
@@ -164,10 +169,18 @@ const Entry& entry_of(const std::string& class_name, const std::string& place) {
 }
 
 const PipelineEntry& pipeline_entry_of(const std::string& class_name, const std::string& place) {
+  if (!found_in(pipeline_entries(), class_name) && found_in(world_entries(), class_name))
+    throw Error(ErrorKind::kUnsupported, {.place = place,
+                                          .what = class_name + " is a world that is driven step by step, by its actions",
+                                          .hint = "orrery rollout or orrery play drives it, in a program World"});
   return find_class(pipeline_entries(), class_name, place);
 }
 
 const WorldEntry& world_entry_of(const std::string& class_name, const std::string& place) {
+  if (!found_in(world_entries(), class_name) && found_in(pipeline_entries(), class_name))
+    throw Error(ErrorKind::kUnsupported, {.place = place,
+                                          .what = class_name + " imagines clips and is not driven step by step",
+                                          .hint = "orrery generate runs it, in a program WorldModelPipeline"});
   return find_class(world_entries(), class_name, place);
 }
 

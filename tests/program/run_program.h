@@ -15,4 +15,7 @@ struct Ended {
 /// "ulimit -f 1;".
 Ended run_program(const std::vector<std::string>& arguments, const std::string& shell = "");
 
+/// The same on a terminal of its own, as a person sees it: all that it wrote there is `out`.
+Ended run_on_terminal(const std::vector<std::string>& arguments);
+
 }  // namespace orrery::testing

@@ -59,6 +59,13 @@ TEST_F(TokenWorldProgramTest, AVideoGoesOnGreedilyAndTheRateIsTold) {
                                 load_safetensors(folder_ / "a.safetensors").at("video"), testing::kSameMath));
 }
 
+TEST_F(TokenWorldProgramTest, TheProgressLineOfATerminalTellsTheRate) {
+  const Ended ended = testing::run_on_terminal({"generate", "--model", (worlds_ / "Cosmos-Predict1-4B").string(), "--threads",
+                                                "1", "--video", at_folder("nine.mkv"), "-o", at_folder("a.mp4")});
+  ASSERT_EQ(ended.code, 0) << ended.out;
+  EXPECT_THAT(ended.out, ::testing::ContainsRegex("tokens  \\[#* *\\] [0-9]+/18  [0-9]+\\.[0-9] tokens/s  0:00 left"));
+}
+
 TEST_F(TokenWorldProgramTest, APictureBecomesAVideoFile) {
   const Ended ended = generate({"-i", at_folder("one.png"), "--num-frames", "17", "--top-k", "5"}, "a.mp4");
   ASSERT_EQ(ended.code, 0) << ended.err;
@@ -73,6 +80,10 @@ TEST_F(TokenWorldProgramTest, AVideoOfAnotherSizeNeedsAWord) {
   const Ended resized = generate({"--video", at_folder("large.mkv"), "--resize"}, "a.mp4");
   EXPECT_EQ(resized.code, 0) << resized.err;
   EXPECT_THAT(resized.err, HasSubstr("cropped"));
+  save_safetensors(folder_ / "large.safetensors", {{"video", at::zeros({1, 3, 9, 64, 80})}});
+  const Ended tensor = generate({"--video", at_folder("large.safetensors"), "--resize"}, "b.mp4");
+  EXPECT_EQ(tensor.code, 1);
+  EXPECT_THAT(tensor.err, AllOf(HasSubstr("does not change tensors"), HasSubstr("expected 48x32, got 80x64")));
 }
 
 TEST_F(TokenWorldProgramTest, OfALongVideoTheLastFramesCountAndThatIsTold) {
@@ -99,6 +110,26 @@ TEST_F(TokenWorldProgramTest, BadValuesEndWithOneLine) {
   EXPECT_THAT(told({"--tokenizer", (testing::golden_folder() / "dv8x8x8_levels_encode/model").string()}),
               HasSubstr("a vocabulary of 60"));
   EXPECT_FALSE(fs::exists(folder_ / "a.mp4"));
+}
+
+TEST_F(TokenWorldProgramTest, AWorldOfAnotherKindSaysWhatRunsIt) {
+  const std::string steps = (testing::golden_folder() / "tinyworlds").string();
+  const Ended generated = run_program({"generate", "--model", steps, "-i", at_folder("one.png"), "-o", at_folder("a.mp4")});
+  EXPECT_EQ(generated.code, 1);
+  EXPECT_THAT(generated.err, AllOf(HasSubstr("TinyWorldsPipeline is a world that is driven"), HasSubstr("orrery rollout")));
+  const std::string clips = (testing::golden_folder() / "pipelines/predict2_video2world/model").string();
+  const Ended driven = run_program({"play", "--model", clips, "--listen", "127.0.0.1:0"});
+  EXPECT_EQ(driven.code, 1);
+  EXPECT_THAT(driven.err, AllOf(HasSubstr("is not driven step by step"), HasSubstr("orrery generate")));
+}
+
+TEST_F(TokenWorldProgramTest, PlayRefusesATensorThatMeansNothing) {
+  save_safetensors(folder_ / "embeds.safetensors", {{"promt_embeds", at::zeros({1, 2, 3})}});
+  const Ended ended =
+      run_program({"play", "--model", (testing::golden_folder() / "tinyworlds").string(), "-i", at_folder("one.png"),
+                   "--embeds", at_folder("embeds.safetensors"), "--listen", "127.0.0.1:0"});
+  EXPECT_EQ(ended.code, 1);
+  EXPECT_THAT(ended.err, AllOf(HasSubstr("means nothing here"), HasSubstr("got promt_embeds")));
 }
 
 }  // namespace

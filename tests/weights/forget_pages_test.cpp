@@ -7,6 +7,7 @@
 #include <sstream>
 #include <string>
 
+#include "layers/linear.h"
 #include "orrery/weights.h"
 #include "support/temporary.h"
 #include "weights/file.h"
@@ -63,6 +64,21 @@ TEST_F(ForgetPagesTest, APartOfAFileIsGivenBackAlone) {
   weights_detail::forget_pages(bytes_of(numbers));
   EXPECT_TRUE(mapped.equal(numbers)) << "memory that is no file stays as it is";
   EXPECT_EQ(numbers[5].item<float>(), 5);
+}
+
+// A matrix that is kept in another form leaves none of its file in memory; one that is used as it lies stays there.
+TEST(ForgetPagesFormTest, AMatrixInAnotherFormGivesItsFileBack) {
+  for (const WeightForm form : {WeightForm::kFloat32, WeightForm::kBFloat16, WeightForm::kInt8}) {
+    const testing::TemporaryFolder folder;
+    const std::filesystem::path path = folder / "matrix.safetensors";
+    save_safetensors(path, {{"weight", at::ones({1024, 2048}, at::kBFloat16)}});
+    const Weights weights = Weights::open(path);
+    EXPECT_EQ(weights.stored("weight").sum().item<float>(), 1024 * 2048);
+    EXPECT_GT(resident_kib(path.string()), 3000);
+    const layers::Linear linear(weights, 2048, 1024, false, form);
+    EXPECT_LT(resident_kib(path.string()), 100) << static_cast<int>(form);
+    EXPECT_NEAR(linear(at::ones({1, 2048}))[0][0].item<float>(), 2048, 16);
+  }
 }
 
 }  // namespace

@@ -36,6 +36,20 @@ void KvCache::append(const at::Tensor& keys, const at::Tensor& values) {
   }
 }
 
+KvCache KvCache::select(const at::Tensor& rows) const {
+  KvCache other;
+  other.length_ = length_;
+  const size_t full = length_ / kPage;
+  const auto pages_of = [&](const std::vector<at::Tensor>& pages, std::vector<at::Tensor>& chosen) {
+    for (size_t i = 0; i < pages.size(); ++i)
+      chosen.push_back(i < full && pages[i].size(0) == 1 ? pages[i].expand({rows.numel(), -1, -1, -1})
+                                                         : pages[i].index_select(0, rows));
+  };
+  pages_of(keys_, other.keys_);
+  pages_of(values_, other.values_);
+  return other;
+}
+
 at::Tensor KvCache::attend(const at::Tensor& queries) const {
   const int64_t batch = queries.size(0), count = queries.size(1), heads = queries.size(2), size = queries.size(3);
   const int64_t groups = keys_.front().size(1), repeat = heads / groups;

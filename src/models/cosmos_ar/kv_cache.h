@@ -15,6 +15,10 @@ class KvCache {
   static constexpr int64_t kPage = 256;
 
   int64_t length() const { return length_; }
+  /// The pages that hold the keys, in order: those of a fork are the same memory until one side writes into the last.
+  const std::vector<at::Tensor>& key_pages() const { return keys_; }
+  /// Rows int64 [B'] of the batch as a batch of their own. A batch of one shares its full pages with all of them.
+  KvCache select(const at::Tensor& rows) const;
   /// Appends keys and values [B,n,heads,D].
   void append(const at::Tensor& keys, const at::Tensor& values);
   /// softmax(q kᵀ / √D) v of queries [B,n,heads',D] that belong to the last n tokens: each sees itself and all before it.
@@ -22,7 +26,7 @@ class KvCache {
   at::Tensor attend(const at::Tensor& queries) const;
 
  private:
-  std::vector<at::Tensor> keys_, values_;  // pages [B,heads,kPage,D]
+  std::vector<at::Tensor> keys_, values_;  // pages [B,heads,kPage,D]; only the last is written into
   int64_t length_ = 0;
 };
 

@@ -126,6 +126,15 @@ struct CosmosArTransformer::ArContext final : Context {
 
   int64_t length() const override { return caches.front().length(); }
   std::unique_ptr<Context> fork() const override { return std::make_unique<ArContext>(*this); }
+  std::unique_ptr<Context> select(const at::Tensor& rows) const override {
+    auto other = std::make_unique<ArContext>();
+    for (const KvCache& cache : caches) other->caches.push_back(cache.select(rows));
+    for (const auto& [keys, values] : text)
+      other->text.push_back(keys.defined() ? std::pair(keys.index_select(0, rows), values.index_select(0, rows))
+                                           : std::pair<at::Tensor, at::Tensor>());
+    other->text_batch = text_batch > 0 ? rows.numel() : 0;
+    return other;
+  }
 };
 
 CosmosArTransformer::CosmosArTransformer(const Config& config, const Weights& weights)

@@ -5,8 +5,10 @@
 
 #include "orrery/error.h"
 #include "orrery/load.h"
+#include "orrery/token_dynamics.h"
 #include "support/compare.h"
 #include "support/paths.h"
+#include "support/random_weights.h"
 
 namespace orrery::models {
 namespace {
@@ -16,6 +18,7 @@ using ::orrery::testing::is_close;
 using ::orrery::testing::kSameMath;
 using ::testing::HasSubstr;
 using ::testing::ThrowsMessage;
+namespace testing = ::orrery::testing;
 
 std::unique_ptr<TokenPredictor> load(const std::string& name) {
   auto component = load_component((golden_folder() / name / "model").string(), "dynamics");
@@ -76,6 +79,66 @@ TEST(KvCacheTest, ManyPagesAttendAsOneTensorDoes) {
     EXPECT_TRUE(is_close(cache.attend(q.narrow(1, begin, step)), heads(expected).flatten(2), kSameMath));
   }
   EXPECT_EQ(cache.length(), count);
+}
+
+std::vector<const void*> places(const KvCache& cache) {
+  std::vector<const void*> pages;
+  for (const at::Tensor& page : cache.key_pages()) pages.push_back(page.const_data_ptr());
+  return pages;
+}
+
+TEST(KvCacheTest, GrowingMovesNothingAndAForkSharesAllButThePageItWrites) {
+  const auto some = [](int64_t count, int64_t batch = 1) { return at::randn({batch, count, 2, 4}); };
+  KvCache cache;
+  cache.append(some(2 * KvCache::kPage + 9), some(2 * KvCache::kPage + 9));
+  const auto before = places(cache);
+  ASSERT_EQ(before.size(), 3u);
+  cache.append(some(KvCache::kPage), some(KvCache::kPage));
+  auto grown = places(cache);
+  EXPECT_EQ(grown.size(), 4u);
+  grown.resize(3);
+  EXPECT_EQ(grown, before);
+
+  KvCache fork = cache;
+  EXPECT_EQ(places(fork), places(cache)) << "a fork that writes nothing costs nothing";
+  fork.append(some(1), some(1));
+  const auto mine = places(cache), theirs = places(fork);
+  for (size_t page = 0; page < 3; ++page) EXPECT_EQ(theirs[page], mine[page]) << page;
+  EXPECT_NE(theirs[3], mine[3]);
+}
+
+TEST(KvCacheTest, RowsOfABatchOfOneShareItsFullPages) {
+  at::manual_seed(4);
+  const int64_t count = KvCache::kPage + 5;
+  const auto k = at::randn({1, count, 2, 4}), v = at::randn({1, count, 2, 4}), q = at::randn({1, 1, 2, 4});
+  KvCache one;
+  one.append(k, v);
+  const at::Tensor alone = one.attend(q);
+  KvCache three = one.select(at::zeros({3}, at::kLong));
+  EXPECT_EQ(places(three)[0], places(one)[0]);
+  EXPECT_NE(places(three)[1], places(one)[1]);
+  EXPECT_TRUE(is_close(three.attend(q.expand({3, 1, 2, 4})), alone.expand({3, 1, 8}), kSameMath));
+  three.append(at::ones({3, 1, 2, 4}), at::ones({3, 1, 2, 4}));
+  EXPECT_TRUE(one.attend(q).equal(alone)) << "what the others write is theirs";
+}
+
+// A prompt of several blocks reads as its tokens one at a time do, and to its last logits through TokenDynamics too.
+TEST(CosmosArPrefillTest, BlocksOfALongPromptEqualTheTokensAlone) {
+  at::manual_seed(6);
+  const Config config = Config::parse(
+      R"({"_class_name": "Transformer", "dim": 16, "n_layers": 2, "n_heads": 2, "n_kv_heads": 1, "head_dim": 8,
+          "ffn_hidden_size": 24, "vocab_size": 60, "use_qk_normalization": true, "rope_dim": "3D",
+          "video_latent_shape": [3, 12, 16], "max_seq_len": 576})",
+      "config.json");
+  const auto model = std::make_shared<const CosmosArTransformer>(
+      config, Weights::from(testing::random_weights("Transformer", config), "random"));
+  const at::Tensor tokens = at::randint(60, {2, 547}, at::kLong);
+  const TensorMap given{{"input_ids", tokens}};
+  const at::Tensor whole = model->call("logits", given, {}).at("logits");
+  EXPECT_TRUE(is_close(model->call("logits", given, {.streaming = 1}).at("logits"), whole, kSameMath));
+  const TokenState state = TokenDynamics(model).begin(tokens);
+  EXPECT_EQ(state.context->length(), 547);
+  EXPECT_TRUE(is_close(state.logits, whole.select(1, 546), kSameMath));
 }
 
 TEST(CosmosArErrorTest, TooManyTokensAndUnknownOnesAreRefused) {
