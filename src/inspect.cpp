@@ -46,10 +46,13 @@ ComponentReport inspect_component(const ComponentDescription& description) {
   return guarded(description.path.string(), [&] {
     const Weights weights = Weights::open(description.path);
     const bool known = is_known(description.class_name);
+    int64_t used_bytes = 0, more_bytes = 0;
     if (known) {
       // The class is built on tensors without data; what it asks for and does not find is noted instead of thrown.
       auto asked = std::make_shared<Weights::Report>();
-      models::entry_of(description.class_name, weights.place()).build(description.config, weights.collecting(asked));
+      models::entry_of(description.class_name, weights.place())
+          .build(description.config, weights.to(at::kFloat).collecting(asked));
+      more_bytes = asked->more_bytes;
       report.missing = asked->missing;
       report.misshapen = asked->misshapen;
       report.unexpected = weights.unused();
@@ -63,11 +66,14 @@ ComponentReport inspect_component(const ComponentDescription& description) {
       report.bytes += info.bytes;
       bytes_of[info.dtype] += info.bytes;
       // Buffers that the class computes itself, and tensors of something else, are no parameters of it.
-      if (!known || weights.used(name)) report.parameters += elements(info);
+      if (known && !weights.used(name)) continue;
+      report.parameters += elements(info);
+      used_bytes += info.bytes;
     }
     const auto more = [](const auto& a, const auto& b) { return a.second < b.second; };
     if (!bytes_of.empty()) report.dtype = dtype_name(std::max_element(bytes_of.begin(), bytes_of.end(), more)->first);
-    report.run_bytes = report.parameters * static_cast<int64_t>(sizeof(float));
+    // Matrices stay as they are stored; what is read at float32 is held so.
+    report.run_bytes = used_bytes + more_bytes;
     return report;
   });
 }

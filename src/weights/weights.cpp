@@ -167,7 +167,12 @@ at::Tensor Weights::deliver(std::string_view name, at::IntArrayRef shape, bool r
                                         .hint = "is this a checkpoint of another model?"});
     report_->misshapen.push_back(full + ": expected " + expected + ", got " + got);
   }
-  if (report_) return at::empty(shape, at::TensorOptions(dtype_of(info.dtype)).device(at::kMeta));
+  if (report_) {
+    const at::ScalarType kept = dtype_of(info.dtype);
+    const auto wider = static_cast<int64_t>(c10::elementSize(kept)) - static_cast<int64_t>(c10::elementSize(info.dtype));
+    report_->more_bytes += wider * c10::multiply_integers(info.shape);
+    return at::empty(shape, at::TensorOptions(kept).device(at::kMeta));
+  }
   const at::Tensor stored = shared_->source->read(stored_as);
   if (starts_with_nan(stored))
     throw Error(ErrorKind::kWeights, {.place = place() + ": " + full,
