@@ -66,21 +66,26 @@ void tell_fit(const fs::path& path, const orrery::ReadOptions& how) {
                modes[static_cast<int>(how.size.mode)]);
 }
 
-// Frames [1,3,K,H,W] in [-1,1] of a picture or video file, or the tensor of that name of a .safetensors file as it is. Of a
-// file no more than the last `most` frames, and that is told; 0: all.
+// How many frames at the beginning a model that goes on from `most` has no use for, which is told; 0: from all.
+int64_t frames_too_many(const fs::path& path, int64_t count, int64_t most) {
+  if (most == 0 || count <= most) return 0;
+  std::fprintf(stderr, "%s has %lld frames: the last %lld are what this model goes on from\n", path.c_str(),
+               static_cast<long long>(count), static_cast<long long>(most));
+  return count - most;
+}
+
+// Frames [1,3,K,H,W] in [-1,1] of a picture or video file, or the tensor of that name of a .safetensors file as it is; no
+// more than the last `most` frames, 0: all.
 at::Tensor frames_of(const fs::path& path, const char* name, const orrery::ReadOptions& how, int64_t most = 0) {
   if (path.extension() != ".safetensors") {
     tell_fit(path, how);
     orrery::Video video = orrery::read_video(path, how);
-    if (const int64_t count = video.num_frames(); most > 0 && count > most) {
-      std::fprintf(stderr, "%s has %lld frames: the last %lld are what this model goes on from\n", path.c_str(),
-                   static_cast<long long>(count), static_cast<long long>(most));
-      video.frames = video.frames.slice(0, count - most);
-    }
+    video.frames = video.frames.slice(0, frames_too_many(path, video.num_frames(), most));
     return orrery::to_input(video);
   }
   const at::Tensor frames = named(orrery::load_safetensors(path), name, path);
-  return frames.dim() == 4 ? frames.unsqueeze(2) : frames;
+  if (frames.dim() == 4) return frames.unsqueeze(2);
+  return frames.dim() == 5 ? frames.slice(2, frames_too_many(path, frames.size(2), most)) : frames;
 }
 
 // "edge=FILE" is a kind and its file, "FILE" a file alone.

@@ -92,6 +92,12 @@ TEST_F(TokenWorldProgramTest, OfALongVideoTheLastFramesCountAndThatIsTold) {
   ASSERT_EQ(ended.code, 0) << ended.err;
   EXPECT_THAT(ended.err, HasSubstr("has 12 frames: the last 9"));
   EXPECT_TRUE(indices("a.safetensors").equal(expected_.at("video")));
+  const at::Tensor clip = to_input(read_video(folder_ / "long.mkv"));
+  save_safetensors(folder_ / "long.safetensors", {{"video", clip}});
+  const Ended tensor = generate({"--video", at_folder("long.safetensors"), "--greedy"}, "b.safetensors");
+  ASSERT_EQ(tensor.code, 0) << tensor.err;
+  EXPECT_THAT(tensor.err, HasSubstr("has 12 frames: the last 9"));
+  EXPECT_TRUE(indices("b.safetensors").equal(expected_.at("video")));
 }
 
 TEST_F(TokenWorldProgramTest, BadValuesEndWithOneLine) {
