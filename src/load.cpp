@@ -150,9 +150,13 @@ std::optional<ModelDescription> described_bundle(const fs::path& folder) {
 ModelDescription describe_component(const fs::path& folder) {
   if (fs::exists(folder / "config.json")) {
     const Config config = Config::load(folder / "config.json");
-    // Some original repositories hold a config.json that says nothing of the network.
-    if (const std::string class_name = class_of(config); !class_name.empty())
-      return {"component", "", folder, {configured(role_of(class_name), config, folder)}};
+    // Some original repositories hold a config.json that says nothing of the network, or that names an architecture of its
+    // publisher's own beside tensors that speak for themselves.
+    const std::string class_name = class_of(config);
+    if (!class_name.empty() && !known_class(class_name) && !config.has("_class_name") && !checkpoint_files(folder).empty())
+      if (ComponentDescription part = recognised(folder); !part.class_name.empty())
+        return {"component", "", folder, {std::move(part)}};
+    if (!class_name.empty()) return {"component", "", folder, {configured(role_of(class_name), config, folder)}};
   }
   if (is_text_tokenizer(folder)) return {"component", "", folder, {text_tokenizer(folder, kTokenizer)}};
   if (auto bundle = described_bundle(folder)) return *std::move(bundle);

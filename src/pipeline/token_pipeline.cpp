@@ -102,8 +102,10 @@ InputRules TokenPipeline::input_rules() const {
 }
 
 void TokenPipeline::check_options(const GenerateOptions& options) const {
+  const std::string why =
+      frames_ ? "this world guesses all tokens of a frame together" : "this world draws token after token";
   const auto unusable = [&](bool given, const char* place) {
-    if (given) refuse(place, "cannot be used: this world's future is drawn from tokens", {}, {}, "leave it out");
+    if (given) refuse(place, "cannot be used: " + why, {}, {}, "leave it out");
   };
   unusable(options.guidance_scale || options.guidance_scale_2 || options.guidance_form != GuidanceForm::kOwn, "guidance");
   unusable(options.negative_prompt || options.negative_prompt_embeds.defined(), "negative prompt");

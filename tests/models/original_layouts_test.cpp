@@ -4,6 +4,9 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <filesystem>
+#include <fstream>
+
 #include "models/cosmos/cosmos_transformer_3d_model.h"
 #include "models/registry.h"
 #include "models/wan/wan_transformer_3d_model.h"
@@ -155,6 +158,20 @@ TEST(OriginalLayoutsTest, Float8WithScalesAndAnOddWidthAreSaidToBeSo) {
   scaled["blocks.0.self_attn.q.scale_weight"] = shaped({1});
   EXPECT_THAT(message(scaled), HasSubstr("float8 weights with scales"));
   EXPECT_THAT(message(wan(1000, 8960, 1, 16, 16, 0)), HasSubstr("number of heads"));
+}
+
+// Hub pages hold a config.json of their publisher's own beside the original file.
+TEST(OriginalLayoutsTest, AnArchitectureOfThePublishersOwnDoesNotHideTheTensors) {
+  const testing::TemporaryFolder folder;
+  std::filesystem::copy(testing::golden_folder() / "wan21_vae_original_encode/model/model.safetensors", folder.path());
+  const auto class_beside = [&](const char* config) {
+    std::ofstream(folder / "config.json") << config;
+    return describe_model(folder.path().string()).components.front().class_name;
+  };
+  EXPECT_EQ(class_beside(R"({"architectures": ["PublishersNetwork"], "model_type": "video"})"), "AutoencoderKLWan");
+  EXPECT_EQ(class_beside(R"({"_class_name": "AnotherNetwork"})"), "AnotherNetwork") << "whoever names a class means it";
+  std::filesystem::remove(folder / "model.safetensors");
+  EXPECT_EQ(class_beside(R"({"architectures": ["PublishersNetwork"]})"), "PublishersNetwork");
 }
 
 // A folder as Wan-Video publishes it, of the tiny parts of other cases.

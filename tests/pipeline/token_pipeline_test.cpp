@@ -249,6 +249,15 @@ TEST_F(FramePipelineTest, TwoLooksWithTheReferencesChancesAsTheOriginal) {
   EXPECT_THAT(error_of([&] { pipeline_.generate_latents(options); }), HasSubstr("[3, 1, 9]"));
 }
 
+TEST_F(FramePipelineTest, WhatCutsSingleTokensIsRefused) {
+  const auto refusal = [&](GenerateOptions options) {
+    options.seen = future_.at("video");
+    return error_of([&] { pipeline_.generate_latents(options); });
+  };
+  EXPECT_THAT(refusal({.top_p = 0.5}), HasSubstr("all tokens of a frame together"));
+  EXPECT_THAT(refusal({.temperature = 0.0}), AllOf(HasSubstr("temperature"), HasSubstr("above 0")));
+}
+
 TEST_F(FramePipelineTest, DrawsAreReproducibleAndFollowTheSeed) {
   const auto drawn = [&](uint64_t seed) {
     return pipeline_.generate_latents({.seen = future_.at("video"), .seed = seed}).latents;
