@@ -16,7 +16,7 @@ namespace orrery {
 namespace {
 
 // What a block of a transformer frees and asks for again can be more than what it has in use at once.
-constexpr size_t kAlwaysKept = size_t{64} << 20;
+constexpr size_t kAlwaysKept = size_t{32} << 20;
 constexpr size_t kPage = 4096;
 constexpr size_t kHugePage = size_t{2} << 20;
 

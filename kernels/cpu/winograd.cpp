@@ -171,7 +171,8 @@ HWY_INLINE void multiply(const WinogradConv& conv, int64_t slots, const float* H
   }
 }
 
-// All rows of a block for kVectors vectors of output channels. Rows beyond `count` are there, with old numbers in them.
+// All rows of a block for kVectors vectors of output channels. Rows beyond `count` are there, with whatever the memory held;
+// nobody looks at their sums.
 template <int kVectors>
 void multiply_rows(const WinogradConv& conv, int64_t count, int64_t slots, const float* inputs, const float* weights,
                    float* sums) {
@@ -307,7 +308,6 @@ void convolve(const WinogradConv& conv, int64_t begin, int64_t end, float* works
   float* const sums = inputs + conv.input_floats();
   float* const zeros = sums + conv.sum_floats();
   std::fill_n(zeros, conv.in_panels() * kPanel, 0.f);
-  std::fill_n(inputs, conv.input_floats(), 0.f);  // the rows of a block that no tile fills are multiplied, too
   for (int64_t item = begin; item < end; ++item) {
     const int64_t step = item / conv.blocks(), first = item % conv.blocks() * conv.block;
     const int64_t count = std::min(conv.block, conv.tiles() - first);

@@ -5,13 +5,12 @@
 
 #include <algorithm>
 #include <array>
-#include <atomic>
-#include <optional>
 #include <sstream>
 
 #include "kernels/matmul.h"
 #include "kernels/matmul_int8.h"
 #include "ops/counted.h"
+#include "ops/shares.h"
 #include "orrery/error.h"
 
 namespace orrery::ops {
@@ -36,29 +35,6 @@ constexpr int64_t kPackedRows = 1008, kPackedDepth = 2048;
 // Packed inputs of different products take equal room, so that one's memory serves the next.
 constexpr int64_t kPackedUnit = int64_t{1} << 20;
 
-// Columns [first, last).
-struct Share {
-  int64_t first, last;
-};
-
-// Every thread runs `work`, which asks for shares of the columns until there are none: large ones first, small ones to end
-// together. Other programs' work delays one thread and not another, so equal halves would wait for the slower.
-template <typename Work>
-void in_shares(int64_t columns, const Work& work) {
-  const int64_t threads = at::get_num_threads();
-  std::atomic<int64_t> done = 0;
-  const auto next = [&]() -> std::optional<Share> {
-    int64_t first = done.load(), last;
-    do {
-      if (first >= columns) return std::nullopt;
-      const int64_t part = (columns - first) / (2 * threads * kColumns) * kColumns;
-      last = std::min(columns, first + std::clamp(part, kColumns, kMostColumns));
-    } while (!done.compare_exchange_weak(first, last));
-    return Share{first, last};
-  };
-  at::parallel_for(0, std::min(threads, (columns + kColumns - 1) / kColumns), 1, [&](int64_t, int64_t) { work(next); });
-}
-
 // Products of equal sizes: all inputs are packed first, then each thread takes some columns of all products.
 void run(const kernels::Quarters<float>& input, kernels::Matmul matmul, int64_t columns, float* packed) {
   const int64_t panel_rows = kernels::matmul_panel_rows(), panels = (matmul.rows + panel_rows - 1) / panel_rows;
@@ -66,7 +42,7 @@ void run(const kernels::Quarters<float>& input, kernels::Matmul matmul, int64_t 
     kernels::pack_inputs(input, matmul.products, matmul.rows, matmul.depth, first, last, packed);
   });
   matmul.inputs = packed;
-  in_shares(columns, [&](auto&& next_share) {
+  in_shares({columns, kColumns, kMostColumns}, [&](auto&& next_share) {
     const at::Tensor scratch = at::empty({kernels::matmul_scratch_floats()}, at::kFloat);
     while (const auto share = next_share())
       kernels::multiply(matmul, share->first, share->last, scratch.mutable_data_ptr<float>());
@@ -203,7 +179,7 @@ void multiply_int8(const at::Tensor& input, const at::Tensor& weight, const at::
                                    bias,
                                    output.mutable_data_ptr<float>(),
                                    columns};
-  in_shares(columns, [&](auto&& next_share) {
+  in_shares({columns, kColumns, kMostColumns}, [&](auto&& next_share) {
     const at::Tensor own = scratch();
     while (const auto share = next_share())
       kernels::multiply(matmul, share->first, share->last, own.mutable_data_ptr<uint8_t>());

@@ -9,6 +9,7 @@
 #include "kernels/winograd.h"
 #include "ops/counted.h"
 #include "ops/scratch.h"
+#include "ops/shares.h"
 #include "orrery/error.h"
 
 namespace orrery::ops {
@@ -18,6 +19,7 @@ namespace {
 using kernels::WinogradConv;
 
 constexpr int64_t kWeightBytes = int64_t{64} << 20;  // of transformed weights at a time
+constexpr int64_t kMostBlocks = 8;                   // a thread's share at a time
 constexpr int64_t kMostTiles = 48;  // of a block: its transformed pixels should stay in the second-level cache
 
 template <typename... Parts>
@@ -113,9 +115,10 @@ class Run {
       for (float*& pointer : targets) pointer += channel;
       conv.residuals = added.empty() ? nullptr : added.data();
       conv.outputs = targets.data();
-      at::parallel_for(0, steps * conv.blocks(), 1, [&](int64_t begin, int64_t end) {
+      in_shares({.count = steps * conv.blocks(), .most = kMostBlocks}, [&](auto&& next_share) {
         const Scratch workspace(conv.workspace_floats());
-        kernels::winograd_convolve(conv, begin, end, workspace.data());
+        while (const auto share = next_share())
+          kernels::winograd_convolve(conv, share->first, share->last, workspace.data());
       });
     }
   }
