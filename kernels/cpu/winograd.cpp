@@ -134,6 +134,9 @@ void transform_inputs(const WinogradConv& conv, const float* const* frames, int6
   }
 }
 
+// Channels that weights are asked for ahead: they come from the second-level cache or the third.
+constexpr int64_t kAhead = 8;
+
 // sums[panel][row][16] = Σ over `slots` and channels of inputs[slot][in panel][row][16] · weights[slot][panel][channel][16],
 // for kRows rows and kVectors vectors of output channels.
 template <int kRows, int kVectors>
@@ -152,7 +155,9 @@ HWY_INLINE void multiply(const WinogradConv& conv, int64_t slots, const float* H
         V weight[kVectors];
         for (int v = 0; v < kVectors; ++v) {
           const int offset = v * kLanes;
-          weight[v] = hn::LoadU(d, b + offset / kPanel * panel_stride + offset % kPanel);
+          const float* const from = b + offset / kPanel * panel_stride + offset % kPanel;
+          weight[v] = hn::LoadU(d, from);
+          if (offset % kPanel == 0) hwy::Prefetch(from + kAhead * kPanel);
         }
 #pragma GCC unroll 16
         for (int r = 0; r < kRows; ++r) {
@@ -176,8 +181,8 @@ HWY_INLINE void multiply(const WinogradConv& conv, int64_t slots, const float* H
 template <int kVectors>
 void multiply_rows(const WinogradConv& conv, int64_t count, int64_t slots, const float* inputs, const float* weights,
                    float* sums) {
-  constexpr int kMost = kLanes == kPanel ? 12 : 6;  // rows that the registers hold, beside two vectors of weights
-  constexpr int kFewest = kMost == 12 ? 12 : 5;     // rows for which that many pay
+  // Rows that the registers hold beside a row of weights, and for how many that pays.
+  constexpr int kMost = kLanes == kPanel ? (kVectors == 3 ? 8 : 12) : 6, kFewest = kMost == 6 ? 5 : kMost;
   int64_t row = 0;
   for (; count - row >= kFewest; row += kMost)
     multiply<kMost, kVectors>(conv, slots, inputs + row * kPanel, weights, sums + row * kPanel);
@@ -185,7 +190,7 @@ void multiply_rows(const WinogradConv& conv, int64_t count, int64_t slots, const
 }
 
 void multiply_all(const WinogradConv& conv, int64_t count, const float* inputs, float* sums) {
-  constexpr int kPanels = kLanes == kPanel ? 2 : 1, kVectors = kPanel / kLanes;
+  constexpr int kVectors = kPanel / kLanes;
   const int64_t panels = conv.out_panels(), sum_panel = conv.block * kPanel;
   const int64_t weight_panel = conv.in_panels() * kPanel * kPanel, chain = conv.slots() / conv.sums();
   for (int position = 0; position < kPositions; ++position) {
@@ -195,11 +200,20 @@ void multiply_all(const WinogradConv& conv, int64_t count, const float* inputs, 
       const float* a = inputs + slot * conv.input_stride();
       const float* b = conv.weights + slot * conv.weight_stride();
       float* m = sums + (position * conv.sums() + sum) * conv.sum_stride();
-      int64_t panel = 0;
-      for (; panel + kPanels <= panels; panel += kPanels)
-        multiply_rows<kPanels * kVectors>(conv, count, chain, a, b + panel * weight_panel, m + panel * sum_panel);
-      for (; panel < panels; ++panel)
-        multiply_rows<kVectors>(conv, count, chain, a, b + panel * weight_panel, m + panel * sum_panel);
+      for (int64_t panel = 0; panel < panels;) {
+        const auto multiply_panels = [&]<int kCount>() {
+          multiply_rows<kCount * kVectors>(conv, count, chain, a, b + panel * weight_panel, m + panel * sum_panel);
+          panel += kCount;
+        };
+        // Three panels at once need fewer loads for each product than two; a single one is the worst.
+        const int64_t left = panels - panel;
+        if (kLanes < kPanel || left == 1)
+          multiply_panels.template operator()<1>();
+        else if (left == 2 || left == 4)
+          multiply_panels.template operator()<2>();
+        else
+          multiply_panels.template operator()<3>();
+      }
     }
   }
 }
