@@ -9,8 +9,9 @@
 namespace orrery::testing {
 
 /// A device of LibTorch (`privateuseone`) whose memory the processor cannot touch, as a GPU's: a pointer into it faults. Its
-/// operations are the processor's own, on copies; our CUDA kernels run on it as the emulation runs them (tests/simt). What runs here and gives the right numbers goes through LibTorch's
-/// operations alone and makes every table where its weights are; so it also runs on any device that LibTorch has.
+/// operations are the processor's own, on copies; our CUDA kernels run on it as the emulation runs them (tests/simt). What
+/// runs here and gives the right numbers goes through LibTorch's operations and our kernels alone and makes every table where
+/// its weights are; so it also runs on any device that LibTorch has.
 /// An operation that is given tensors of both is refused, as on a GPU. With ORRERY_FAR_DEVICE=cuda in the environment it is
 /// one (tests/gpu/check.sh), and what is said of its bytes below does not hold.
 c10::Device far_device();
