@@ -2,18 +2,20 @@
 """Times a whole generation at true size against diffusers: from the start of the process to the MP4, with its peak of memory.
 
     compare_generation.py FOLDER --form wan-1.3b|predict2-2b [--steps 2] [--frames 9] [--size 256] [--threads 2] [--repeat 1]
-                          [--weights int8] [--keep] [--program build/bin/orrery]
+                          [--weights int8] [--warm] [--keep] [--program build/bin/orrery]
 
 FOLDER is filled with a pipeline of the published sizes (transformer, Wan 2.1 VAE, scheduler; no text encoder) and random bfloat16
 weights, unless it is there already, and removed afterwards, unless --keep. Both sides take the same embeddings and the same noise
-from files, each in a process of its own, taking turns; diffusers computes in float32. Told are the wall seconds of the whole
-process, the highest resident size, and the relative L2 and PSNR of the two videos. Diffusers' Cosmos pipelines cut their video to 8 bits for
-the safety checker, whatever is asked for: about 2e-2 and 53 dB are that.
+from files, each in a process of its own, taking turns; diffusers computes in float32. Before each the system is asked to forget the
+folder's pages, so that both read it from the disk (--warm: not). Told are the wall seconds of the whole process, the highest resident
+size, and the relative L2 and PSNR of the two videos. Diffusers' Cosmos pipelines cut their video to 8 bits for the safety checker,
+whatever is asked for: about 2e-2 and 53 dB are that.
 """
 
 import argparse
 import json
 import math
+import os
 import pathlib
 import shutil
 import statistics
@@ -97,6 +99,15 @@ def make_inputs(args, path):
     Image.fromarray(picture).save(path + ".png")
 
 
+def forget(folder):
+    """The pages of its files leave the system's cache: written ones first, which would stay."""
+    for place, _, names in os.walk(folder, followlinks=True):
+        for name in names:
+            with open(pathlib.Path(place) / name, "rb") as file:
+                os.fdatasync(file.fileno())
+                os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
+
+
 def watched(command):
     """Runs it; (wall seconds, highest resident bytes). A small process in between, since a child's peak begins as its parent's."""
     watch = ("import resource, subprocess, sys, time; start = time.perf_counter(); code = subprocess.run(sys.argv[1:], stdout=2).returncode;"
@@ -112,6 +123,7 @@ def main():
     for name, value in (("steps", 2), ("frames", 9), ("size", 256), ("threads", 2), ("repeat", 1)):
         parser.add_argument(f"--{name}", type=int, default=value)
     parser.add_argument("--weights", action="append", default=[], help="also this form in memory (repeatable)")
+    parser.add_argument("--warm", action="store_true", help="the folder may lie in the system's cache")
     parser.add_argument("--keep", action="store_true")
     parser.add_argument("--program", default="build/bin/orrery")
     args = parser.parse_args()
@@ -132,10 +144,11 @@ def main():
             own += ["-i", inputs + ".png"]
         sides = {"as stored": []} | {form: ["--weights", form] for form in args.weights}
         runs, error = {"diffusers": []} | {side: [] for side in sides}, {}
-        for _ in range(args.repeat):
-            runs["diffusers"].append(watched(reference))
-            for side, more in sides.items():
-                runs[side].append(watched(own + more + ["-o", actual + ".mp4"]))
+        commands = {"diffusers": reference} | {side: own + more + ["-o", actual + ".mp4"] for side, more in sides.items()}
+        for name in list(commands) * args.repeat:
+            if not args.warm:
+                forget(args.folder)
+            runs[name].append(watched(commands[name]))
         y = load_file(expected)["video"].double()
         for side, more in sides.items():
             subprocess.run(own + more + ["-o", actual + ".safetensors"], check=True, stdout=subprocess.DEVNULL)
@@ -143,7 +156,7 @@ def main():
             error[side] = (((y - z).norm() / y.norm()).item(), -10 * math.log10(max(((y - z) / 2).square().mean().item(), 1e-20)))
     if not args.keep:
         shutil.rmtree(args.folder)
-    print(f"{args.form}, {args.frames} frames of {args.size}x{args.size}, {args.steps} steps with guidance, {args.threads} threads, "
+    print(f"{args.form}, {'warm' if args.warm else 'cold'} files, {args.frames} frames of {args.size}x{args.size}, {args.steps} steps with guidance, {args.threads} threads, "
           f"{args.repeat} runs each, medians; {time.strftime('%F')}")
     print(f"{'':12} {'wall s':>8} {'ratio':>6} {'peak MiB':>9} {'ratio':>6} {'rel. L2':>9} {'PSNR':>6}")
     middle = {name: [statistics.median(values) for values in zip(*each)] for name, each in runs.items()}
