@@ -2,6 +2,7 @@
 #include <ATen/ops/cat.h>
 
 #include <algorithm>
+#include <cstdio>
 #include <memory>
 
 #include "clip.h"
@@ -23,6 +24,10 @@ void run(const Options& options) {
   const Tokens tokens = Tokens::load(options.tokens);
   const auto tokenizer = orrery::Tokenizer::from_pretrained(options.model.path, options.model.load());
   const orrery::CodeOptions coding = options.coding.options();
+  // Where shapes agree other classes may be meant: a tiny decoder of the same latents, a diffusers folder of the same weights.
+  if (!tokens.class_name.empty() && tokens.class_name != tokenizer.class_name())
+    std::fprintf(stderr, "%s holds tokens of %s: %s decodes them, which is right only where it knows the same latents\n",
+                 options.tokens.c_str(), tokens.class_name.c_str(), tokenizer.class_name().c_str());
 
   if (options.output.extension() == ".safetensors") {  // the network's own numbers, before any rounding
     const at::Tensor& given = tokens.latents.video;

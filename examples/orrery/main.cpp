@@ -60,7 +60,7 @@ int main(int argc, char** argv) {
   } catch (const orrery::Error& error) {
     return fail(error.what());
   } catch (const std::bad_alloc&) {
-    return fail("device: out of memory");
+    return fail("device: out of memory; close other programs, or allow this one more (ulimit -v)");
   } catch (const std::exception& error) {
     return fail(std::string("device: ") + error.what());
   }

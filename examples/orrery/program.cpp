@@ -8,6 +8,7 @@
 #include <cstdio>
 #include <cstdlib>
 #include <map>
+#include <system_error>
 #include <thread>
 
 #include "orrery/error.h"
@@ -152,14 +153,18 @@ void watch_for_interrupt() {
   sigemptyset(&signals);
   sigaddset(&signals, SIGINT);
   if (pthread_sigmask(SIG_BLOCK, &signals, nullptr) != 0) return;
-  std::thread([signals] {
-    int number = 0;
-    sigwait(&signals, &number);
-    std::fputs("\ninterrupted: stopping (once more to stop at once)\n", stderr);
-    interrupt().cancel();
-    sigwait(&signals, &number);
-    _exit(130);
-  }).detach();
+  try {
+    std::thread([signals] {
+      int number = 0;
+      sigwait(&signals, &number);
+      std::fputs("\ninterrupted: stopping (once more to stop at once)\n", stderr);
+      interrupt().cancel();
+      sigwait(&signals, &number);
+      _exit(130);
+    }).detach();
+  } catch (const std::system_error&) {  // no room for a thread: an interrupt ends the program at once
+    pthread_sigmask(SIG_UNBLOCK, &signals, nullptr);
+  }
 }
 
 void check_interrupt() {
@@ -190,9 +195,13 @@ void require_writable(const fs::path& path) {
   const fs::path folder = path.has_parent_path() ? path.parent_path() : fs::path(".");
   std::error_code ignored;
   if (!fs::is_directory(folder, ignored))
-    throw Error(ErrorKind::kArgument, {.place = path.string(), .what = "cannot be written: its folder does not exist"});
+    throw Error(ErrorKind::kArgument, {.place = path.string(),
+                                       .what = "cannot be written: its folder does not exist",
+                                       .hint = "make " + folder.string() + " first"});
   if (access(folder.c_str(), W_OK) != 0)
-    throw Error(ErrorKind::kArgument, {.place = path.string(), .what = "cannot be written: no permission in its folder"});
+    throw Error(ErrorKind::kArgument, {.place = path.string(),
+                                       .what = "cannot be written: no permission in its folder",
+                                       .hint = "write to a folder of yours"});
 }
 
 std::string human_bytes(int64_t bytes) {

@@ -29,6 +29,7 @@ double compression(const orrery::Video& video, const at::Tensor& tokens, int64_t
 void run(const Options& options) {
   require_writable(options.output);
   const orrery::Video video = options.clip.read();
+  orrery::VideoWriter writer(options.output, {.fps = video.fps});  // what it refuses is refused before the work
   const auto tokenizer = orrery::Tokenizer::from_pretrained(options.model.path, options.model.load());
   const orrery::CodeOptions coding = options.coding.options();
 
@@ -51,8 +52,8 @@ void run(const Options& options) {
   const double ratio = compression(original, latents.video, tokenizer.spec().vocabulary);
   check_interrupt();
   if (options.side_by_side) decoded = orrery::side_by_side(original, decoded);
-  decoded.fps = video.fps;
-  orrery::write_video(options.output, decoded);
+  writer.write(decoded.frames);
+  writer.finish();
 
   if (options.json) {
     const nlohmann::ordered_json json = {{"class", tokenizer.class_name()},

@@ -2,6 +2,7 @@
 #include <cmath>
 #include <fstream>
 #include <limits>
+#include <new>
 #include <string_view>
 #include <thread>
 #include <utility>
@@ -167,6 +168,7 @@ class VideoFile : public FrameSource {
     codec_->thread_count = static_cast<int>(std::clamp(std::thread::hardware_concurrency(), 1u, 8u));
     codec_->err_recognition |= AV_EF_CRCCHECK;
     if (error >= 0) error = avcodec_open2(codec_.get(), decoder, nullptr);
+    if (error == AVERROR(ENOMEM) || error == AVERROR(EAGAIN)) throw std::bad_alloc();  // no room for it or for its threads
     if (error < 0) fail(path_, "its video cannot be decoded (" + error_text(error) + ")");
     orientation_ = orientation_of(display_matrix(*stream_));
     expected_packets_ = avformat_index_get_entries_count(stream_);
@@ -210,9 +212,11 @@ class VideoFile : public FrameSource {
       if (packet->flags & AV_PKT_FLAG_CORRUPT) {
         damage_ = "a frame is cut off";
       } else if (const int sent = avcodec_send_packet(codec_.get(), packet.get()); sent < 0) {
+        if (sent == AVERROR(ENOMEM)) throw std::bad_alloc();
         damage_ = error_text(sent);
       }
     } else if (error != AVERROR_EOF) {
+      if (error == AVERROR(ENOMEM)) throw std::bad_alloc();
       damage_ = error_text(error);
     } else if (counting_ && packets_ < expected_packets_) {
       damage_ = "the file ends after " + std::to_string(packets_) + " of " + std::to_string(expected_packets_) + " frames";
@@ -244,6 +248,7 @@ class VideoFile : public FrameSource {
     while (true) {
       const int error = avcodec_receive_frame(codec_.get(), result.frame.get());
       if (error == AVERROR(EAGAIN) && feed()) continue;
+      if (error == AVERROR(ENOMEM)) throw std::bad_alloc();  // not the file's fault
       if (error < 0 && error != AVERROR_EOF && error != AVERROR(EAGAIN)) damage_ = error_text(error);
       if (error < 0 && !damage_.empty()) fail_damaged();
       if (error < 0) return std::nullopt;

@@ -61,11 +61,13 @@ struct VideoWriter::Impl {
 
 VideoWriter::VideoWriter(const fs::path& path, WriteOptions options) : impl_(std::make_unique<Impl>()) {
   if (options.fps == 0) options.fps = 24;
-  const auto refuse = [](const char* what, double got) {
-    throw Error(ErrorKind::kArgument, {.place = "WriteOptions", .what = what, .got = std::to_string(got)});
+  const auto refuse = [](const char* what, double got, const char* hint = "") {
+    throw Error(ErrorKind::kArgument, {.place = "WriteOptions", .what = what, .got = std::to_string(got), .hint = hint});
   };
   if (!(options.fps > 0 && options.fps <= 1000)) refuse("the rate must lie between 0 and 1000", options.fps);
-  if (extension_of(path) == ".gif" && options.fps > 50) refuse("a GIF shows at most 50 frames a second", options.fps);
+  if (extension_of(path) == ".gif" && options.fps > 50) {
+    refuse("a GIF shows at most 50 frames a second", options.fps, "write .mp4, or read the clip at a lower rate (--fps)");
+  }
   if (options.crf < 0 || options.crf > 51) refuse("the quality (crf) must lie between 0 and 51", options.crf);
   impl_->path = path;
   impl_->sink = make_sink(path, options);

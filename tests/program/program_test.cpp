@@ -58,9 +58,9 @@ class ProgramTest : public ::testing::Test {
     fs::copy_file(golden("ci8x8_encode/model/config.json"), folder_ / "model/config.json");
     return at_folder("model");
   }
-  std::string clip(int64_t frames, int64_t height, int64_t width) const {
+  std::string clip(int64_t frames, int64_t height, int64_t width, double fps = 10) const {
     const at::Tensor ramp = at::arange(frames * height * width * 3).remainder(251).to(at::kByte);
-    write_video(folder_ / "clip.mkv", {ramp.view({frames, height, width, 3}), 10});
+    write_video(folder_ / "clip.mkv", {ramp.view({frames, height, width, 3}), fps});
     return at_folder("clip.mkv");
   }
 
@@ -285,6 +285,31 @@ TEST_F(ProgramTest, ReconstructTellsWhatItCost) {
   const auto json = nlohmann::json::parse(ended.out);
   for (const char* key : {"psnr", "ssim", "compression"}) EXPECT_TRUE(json.at(key).is_number()) << key;
   EXPECT_EQ(read_video(folder_ / "both.mkv").width(), 96);
+}
+
+TEST_F(ProgramTest, WhatCannotBeWrittenIsToldBeforeTheWorkAndWithARemedy) {
+  const auto told = [&](const std::string& output) {
+    // The model is not there: what is told of the output is told before anything is loaded.
+    const Ended ended = run_program({"reconstruct", "--model", at_folder("nowhere"), "--video", clip(2, 16, 24, 60), "-o", output});
+    expect_failure(ended, "argument");
+    return ended.err;
+  };
+  EXPECT_THAT(told(at_folder("out.xyz")), HasSubstr("this kind of file cannot be written"));
+  EXPECT_THAT(told(at_folder("out.gif")), HasSubstr("write .mp4, or read the clip at a lower rate"));
+  EXPECT_THAT(told(at_folder("no/out.mp4")), HasSubstr("; make " + at_folder("no") + " first"));
+  EXPECT_THAT(files(), ElementsAre("clip.mkv"));
+}
+
+TEST_F(ProgramTest, TokensOfAnotherClassAreDecodedAndThatIsTold) {
+  const std::string tokens = at_folder("tokens.safetensors"), model = golden("cv8x8x8_encode/model");
+  ASSERT_EQ(run_program({"encode", "--model", model, "--video", clip(1, 16, 24), "-o", tokens}).code, 0);
+  const auto decode = [&](const std::string& with) {
+    return run_program({"decode", "--model", with, "--tokens", tokens, "-o", at_folder("back.mkv")});
+  };
+  EXPECT_THAT(decode(model).err, IsEmpty());
+  const Ended other = decode(golden("ci8x8_encode/model"));
+  EXPECT_EQ(other.code, 0);
+  EXPECT_THAT(other.err, HasSubstr("holds tokens of CausalContinuousVideoTokenizer: ContinuousImageTokenizer decodes them"));
 }
 
 TEST_F(ProgramTest, BenchPrintsItsStages) {
