@@ -27,6 +27,7 @@ std::string usage(const CLI::App& app) {
 
 int main(int argc, char** argv) {
   orrery::keep_tensor_pages();
+  orrery::log_level();  // reads ORRERY_LOG, and says so when it is none, before anything else is told
   CLI::App app("orrery runs learned worlds: it encodes videos, imagines what happens next, and decodes them.", "orrery");
   app.set_version_flag("--version", "orrery " ORRERY_VERSION);
   app.require_subcommand(1);

@@ -6,6 +6,8 @@
 #include <cmath>
 #include <cstring>
 
+#include "orrery/log.h"
+
 namespace orrery::media {
 namespace {
 
@@ -90,7 +92,10 @@ Orientation orientation_of(const int32_t* matrix) {
   if (!matrix) return {};
   // A pixel (x, y) is shown at (a·x + c·y, b·x + d·y).
   const double a = matrix[0], b = matrix[1], c = matrix[3], d = matrix[4];
-  if (std::abs(a) + std::abs(d) >= std::abs(b) + std::abs(c)) return {.flip_x = a < 0, .flip_y = d < 0};
+  const double upright = std::abs(a) + std::abs(d), lying = std::abs(b) + std::abs(c);
+  if (constexpr double kSlant = 0.02; std::min(upright, lying) > kSlant * std::max(upright, lying))  // about one degree
+    log(LogLevel::kWarning, "the video is meant to be shown at a slant; it is read at the nearest quarter turn");
+  if (upright >= lying) return {.flip_x = a < 0, .flip_y = d < 0};
   return {.transpose = true, .flip_x = c < 0, .flip_y = b < 0};
 }
 

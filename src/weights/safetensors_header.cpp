@@ -31,6 +31,23 @@ constexpr uint64_t kMaxHeader = 100'000'000;  // the reference reader's own limi
                                     .hint = "download it again"});
 }
 
+/// What is downloaded by mistake in place of weights is readable text; a header's length never is.
+void refuse_text(Bytes file, const std::string& place) {
+  constexpr size_t kLooked = 512;
+  const std::string_view start(reinterpret_cast<const char*>(file.data()), std::min(file.size(), kLooked));
+  const auto is_text = [](unsigned char c) {
+    return c == '\t' || c == '\n' || c == '\r' || (c >= ' ' && c != 0x7f && c < 0xf8);  // UTF-8 has none above
+  };
+  if (start.size() < 2 || !std::all_of(start.begin(), start.end(), is_text)) return;
+  const auto refuse = [&](std::string what, std::string hint) {
+    throw Error(ErrorKind::kWeights, {.place = place, .what = std::move(what), .expected = "a checkpoint", .hint = std::move(hint)});
+  };
+  if (start.starts_with("version https://git-lfs"))
+    refuse("is a pointer of Git LFS, not the file itself", "fetch it: git lfs pull, or orrery pull");
+  if (start.starts_with("<")) refuse("is a web page", "download the file itself: orrery pull, or the page's download link");
+  refuse("is a text file", "name a .safetensors, .pt or .pth file, or a model's folder");
+}
+
 Json parse_json(Bytes text, const std::string& place) {
   std::set<std::string> names;
   const auto check = [&](int depth, Json::parse_event_t event, Json& parsed) {
@@ -82,6 +99,7 @@ SafetensorsEntry parse_entry(const Json& json, uint64_t data_begin, const std::s
 }  // namespace
 
 SafetensorsHeader parse_safetensors(Bytes file, const std::string& place) {
+  refuse_text(file, place);
   if (file.size() < kLengthBytes) incomplete(place, kLengthBytes, file.size());
   uint64_t length = 0;
   for (size_t i = kLengthBytes; i-- > 0;) length = length << 8 | static_cast<uint64_t>(file[i]);

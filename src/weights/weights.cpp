@@ -167,6 +167,17 @@ at::Tensor Weights::deliver(std::string_view name, at::IntArrayRef shape, bool r
                                         .hint = "is this a checkpoint of another model?"});
     report_->misshapen.push_back(full + ": expected " + expected + ", got " + got);
   }
+  // Someone's quantised checkpoint: its scales stand elsewhere under names of its own.
+  if (info.dtype == at::kChar || at::isComplexType(info.dtype)) {
+    const std::string expected = "floating-point numbers", got = c10::toString(info.dtype);
+    if (!report_)
+      throw Error(ErrorKind::kWeights, {.place = place() + ": " + full,
+                                        .what = "is stored in a form that is not run",
+                                        .expected = expected,
+                                        .got = got,
+                                        .hint = "take the unquantised checkpoint; --weights int8 makes it small"});
+    report_->misshapen.push_back(full + ": expected " + expected + ", got " + got);
+  }
   if (report_) {
     const at::ScalarType kept = dtype_of(info.dtype);
     const auto wider = static_cast<int64_t>(c10::elementSize(kept)) - static_cast<int64_t>(c10::elementSize(info.dtype));

@@ -1,9 +1,14 @@
 #include <ATen/ATen.h>
+#include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
 #include <cmath>
+#include <string>
+#include <vector>
 
+#include "media/pixels.h"
 #include "orrery/error.h"
+#include "orrery/log.h"
 #include "orrery/video.h"
 
 namespace orrery {
@@ -38,6 +43,21 @@ TEST(ConvertTest, OtherShapesAndValuesAreRefused) {
   EXPECT_THROW(to_video(at::zeros({1, 4, 1, 4, 4}), 8), Error);
   EXPECT_THROW(to_video(at::zeros({1, 3, 1, 4, 4}, at::kByte), 8), Error);
   EXPECT_THROW(to_video(at::full({1, 3, 1, 4, 4}, NAN), 8), Error);
+}
+
+TEST(OrientationTest, ASlantIsToldAndReadAtTheNearestQuarterTurn) {
+  constexpr int32_t kOne = 65536, kTilted = 46341, kLittle = 11380;  // 1, cos 45°, sin 10°
+  std::vector<std::string> said;
+  set_log_sink([&](LogLevel, std::string_view message) { said.emplace_back(message); });
+  const int32_t quarter[9] = {0, kOne, 0, -kOne, 0, 0, 0, 0, 1 << 30};
+  EXPECT_TRUE(media::orientation_of(quarter).transpose);
+  EXPECT_THAT(said, ::testing::IsEmpty());
+  const int32_t slanted[9] = {kTilted, kTilted, 0, -kTilted, kTilted, 0, 0, 0, 1 << 30};
+  EXPECT_FALSE(media::orientation_of(slanted).transpose);
+  const int32_t tipped[9] = {kLittle, kOne, 0, -kOne, kLittle, 0, 0, 0, 1 << 30};
+  EXPECT_TRUE(media::orientation_of(tipped).transpose);
+  set_log_sink({});
+  EXPECT_THAT(said, ::testing::ElementsAre(::testing::HasSubstr("at a slant"), ::testing::HasSubstr("at a slant")));
 }
 
 }  // namespace

@@ -144,6 +144,12 @@ TEST_F(ProgramTest, EvalGivesTheReferencesTensors) {
   }
 }
 
+TEST_F(ProgramTest, AnUnknownLogLevelOfTheEnvironmentIsTold) {
+  const Ended ended = run_program({"--version"}, "ORRERY_LOG=loud");
+  EXPECT_EQ(ended.code, 0);
+  EXPECT_THAT(ended.err, AllOf(HasSubstr("ORRERY_LOG is ignored"), HasSubstr("got 'loud'")));
+}
+
 TEST_F(ProgramTest, InspectPrintsOneJsonObject) {
   const std::string path = golden("ci8x8_encode/model");
   const Ended ended = run_program({"inspect", path, "--json"});

@@ -92,6 +92,14 @@ TEST(SafetensorsTest, AWriterThatFailsLeavesNothing) {
   EXPECT_THAT(left, ElementsAre("taken"));
 }
 
+TEST(SafetensorsTest, WhatIsDownloadedInItsPlaceIsToldByName) {
+  EXPECT_THAT(message_of("version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 7\n"),
+              HasSubstr("a.safetensors: is a pointer of Git LFS"));
+  EXPECT_THAT(message_of("<!DOCTYPE html>\n<html><body>Not found</body></html>"), HasSubstr("is a web page"));
+  EXPECT_THAT(message_of("Entry not found"), HasSubstr("is a text file"));
+  EXPECT_THAT(message_of("No"), HasSubstr("is a text file"));
+}
+
 TEST(SafetensorsTest, ADamagedFileIsNamedAndRefused) {
   const std::string good =
       R"({"a":{"dtype":"U8","shape":[2],"data_offsets":[0,2]},"b":{"dtype":"U8","shape":[3],"data_offsets":[2,5]}})";

@@ -83,6 +83,16 @@ TEST(WeightsTest, NaNIsRefusedAndInfinityIsNot) {
   EXPECT_EQ(weights.stored("nan").numel(), 3);
 }
 
+TEST(WeightsTest, AQuantisedOrComplexTensorIsRefusedByName) {
+  const Weights weights = Weights::from({{"q", at::zeros({2}, at::kChar)}, {"z", at::zeros({2}, at::kComplexFloat)}}, "here");
+  EXPECT_THAT(message_of([&] { weights.get("q", {2}); }),
+              HasSubstr("here: q: is stored in a form that is not run; expected floating-point numbers, got Char"));
+  EXPECT_THAT(message_of([&] { weights.get("z", {2}); }), HasSubstr("got ComplexFloat"));
+  auto report = std::make_shared<Weights::Report>();
+  weights.collecting(report).get("q", {2});
+  EXPECT_THAT(report->misshapen, ElementsAre("q: expected floating-point numbers, got Char"));
+}
+
 TEST(WeightsTest, UnusedListsWhatNobodyAskedFor) {
   const Weights weights = small();
   EXPECT_THAT(weights.unused(), ElementsAre("a.b.n", "a.b.w", "c"));
