@@ -135,7 +135,9 @@ int64_t AutoencoderKLWan::work_bytes(at::IntArrayRef latents) const {
     finest = config_.decoder_base_dim * config_.dim_mult[static_cast<size_t>(config_.levels() - 1 - level)] * pixels;
     elements += 2 * remembered * (config_.num_res_blocks + 1) * finest;
   }
-  return static_cast<int64_t>(sizeof(float)) * (elements + 6 * together * finest);
+  // Where frames are narrower than oneDNN's blocks of channels, it joins a clip with its past and pads both.
+  const bool padded = together > 1 && config_.decoder_base_dim < 16;
+  return static_cast<int64_t>(sizeof(float)) * (elements + (padded ? 10 : 6) * together * finest);
 }
 
 at::Tensor AutoencoderKLWan::decode_chunk(const at::Tensor& latent, CodecCache& cache, bool) const {
