@@ -94,7 +94,8 @@ class WordSplitter {
   pcre2_code* code_ = nullptr;
 };
 
-BpeTokenizer::BpeTokenizer(const std::filesystem::path& folder) : place_(folder.string()) {
+BpeTokenizer::BpeTokenizer(const std::filesystem::path& folder)
+    : place_(folder.string()), added_tokens_(AddedTokens::read(folder)) {
   namespace fs = std::filesystem;
   std::string pattern = kQwenWords;
   const auto add_merge = [this](const std::string& pair) { ranks_.emplace(pair, static_cast<int64_t>(ranks_.size())); };
@@ -108,8 +109,6 @@ BpeTokenizer::BpeTokenizer(const std::filesystem::path& folder) : place_(folder.
       vocabulary_ = model.at("vocab").get<std::unordered_map<std::string, int64_t>>();
       for (const Json& merge : model.at("merges"))
         add_merge(merge.is_string() ? merge.get<std::string>() : merge.at(0).get<std::string>() + " " + merge.at(1).get<std::string>());
-      for (const Json& token : tokenizer.value("added_tokens", Json::array()))
-        added_tokens_.emplace_back(token.at("content").get<std::string>(), token.at("id").get<int64_t>());
       pattern = split_pattern(tokenizer);
     } else {
       vocabulary_ = read_json(folder / "vocab.json").get<std::unordered_map<std::string, int64_t>>();
@@ -119,21 +118,16 @@ BpeTokenizer::BpeTokenizer(const std::filesystem::path& folder) : place_(folder.
     }
     if (fs::exists(folder / "tokenizer_config.json")) {
       const Json config = read_json(folder / "tokenizer_config.json");
-      const Json added = config.value("added_tokens_decoder", Json::object());  // items() refers to it, so it has a name
-      for (const auto& [id, token] : added.items())
-        added_tokens_.emplace_back(token.at("content").get<std::string>(), std::stoll(id));
       if (config.contains("pad_token")) {
         const Json& pad = config["pad_token"];
         const std::string name = pad.is_string() ? pad.get<std::string>() : pad.value("content", "");
-        for (const auto& [token, id] : added_tokens_)
-          if (token == name) pad_id_ = id;
+        if (const auto id = added_tokens_.find(name)) pad_id_ = *id;
         if (const auto found = vocabulary_.find(name); found != vocabulary_.end()) pad_id_ = found->second;
       }
     }
   } catch (const Json::exception& error) {
     throw Error(ErrorKind::kConfig, {.place = place_, .what = "is no tokenizer that can be read", .got = error.what()});
   }
-  std::sort(added_tokens_.begin(), added_tokens_.end(), [](const auto& a, const auto& b) { return a.first.size() > b.first.size(); });
   splitter_ = std::make_unique<const WordSplitter>(pattern, place_);
 }
 
@@ -142,24 +136,9 @@ BpeTokenizer::~BpeTokenizer() = default;
 std::vector<int64_t> BpeTokenizer::ids(const std::string& text, int64_t max_length) const {
   check_utf8(text);
   std::vector<int64_t> ids;
-  size_t start = 0;
-  const auto flush = [&](size_t end) {
-    if (end > start) add_words(normalize_nfc(text.substr(start, end - start)), ids);
-  };
-  for (size_t at = 0; at < text.size();) {
-    const auto token = std::find_if(added_tokens_.begin(), added_tokens_.end(), [&](const auto& added) {
-      return !added.first.empty() && text.compare(at, added.first.size(), added.first) == 0;
-    });
-    if (token == added_tokens_.end()) {
-      ++at;
-      continue;
-    }
-    flush(at);
-    ids.push_back(token->second);
-    at += token->first.size();
-    start = at;
-  }
-  flush(text.size());
+  added_tokens_.split(
+      text, [&](std::string_view between) { add_words(normalize_nfc(std::string(between)), ids); },
+      [&](int64_t id) { ids.push_back(id); });
   if (max_length > 0 && static_cast<int64_t>(ids.size()) > max_length) ids.resize(static_cast<size_t>(max_length));
   return ids;
 }

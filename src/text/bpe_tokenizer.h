@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "orrery/text.h"
+#include "text/added_tokens.h"
 
 namespace orrery::text {
 
@@ -30,7 +31,7 @@ class BpeTokenizer final : public TextTokenizer {
   std::string place_;
   std::unordered_map<std::string, int64_t> vocabulary_;
   std::unordered_map<std::string, int64_t> ranks_;  // "left right" → place in the list of merges
-  std::vector<std::pair<std::string, int64_t>> added_tokens_;  // longest first
+  AddedTokens added_tokens_;
   std::unique_ptr<const WordSplitter> splitter_;
   int64_t pad_id_ = 0;
 };

@@ -17,7 +17,8 @@ class SentencePieceModel {
   /// `problem` is empty where all went well.
   using Told = std::function<void(std::string_view problem, std::span<const int> pieces)>;
   virtual ~SentencePieceModel() = default;
-  virtual void load(std::string_view path, const Told& told) = 0;
+  /// `model`: the content of a spiece.model.
+  virtual void load(std::string_view model, const Told& told) = 0;
   virtual void encode(std::string_view text, const Told& told) const = 0;
   virtual int eos_id() const = 0;
   virtual int pad_id() const = 0;  ///< negative where there is none

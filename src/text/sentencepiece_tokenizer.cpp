@@ -3,6 +3,8 @@
 #include <dlfcn.h>
 
 #include <algorithm>
+#include <fstream>
+#include <iterator>
 
 #include "orrery/error.h"
 #include "text/sentencepiece_module.h"
@@ -43,10 +45,14 @@ std::unique_ptr<SentencePieceModel> new_model() {
 
 }  // namespace
 
-SentencePieceTokenizer::SentencePieceTokenizer(const std::filesystem::path& model) : model_(new_model()) {
-  model_->load(model.string(), [&](std::string_view problem, auto) {
+SentencePieceTokenizer::SentencePieceTokenizer(const std::filesystem::path& path)
+    : added_tokens_(AddedTokens::read(path.parent_path())), model_(new_model()) {
+  std::ifstream file(path, std::ios::binary);
+  std::string model((std::istreambuf_iterator<char>(file)), {});
+  characters_ = CharacterMap::take(model, path.string());
+  model_->load(model, [&](std::string_view problem, auto) {
     if (!problem.empty())
-      throw Error(ErrorKind::kConfig, {.place = model.string(),
+      throw Error(ErrorKind::kConfig, {.place = path.string(),
                                        .what = "is no SentencePiece model (" + std::string(problem) + ")",
                                        .hint = "is the download complete?"});
   });
@@ -57,11 +63,17 @@ SentencePieceTokenizer::~SentencePieceTokenizer() = default;
 std::vector<int64_t> SentencePieceTokenizer::ids(const std::string& text, int64_t max_length) const {
   check_utf8(text);
   std::vector<int64_t> ids;
-  model_->encode(text, [&](std::string_view problem, std::span<const int> pieces) {
-    if (!problem.empty())
-      throw Error(ErrorKind::kArgument, {.place = "text", .what = "cannot be tokenized (" + std::string(problem) + ")"});
-    ids.assign(pieces.begin(), pieces.end());
-  });
+  added_tokens_.split(
+      text,
+      [&](std::string_view between) {
+        model_->encode(characters_(between), [&](std::string_view problem, std::span<const int> pieces) {
+          if (!problem.empty())
+            throw Error(ErrorKind::kArgument,
+                        {.place = "text", .what = "cannot be tokenized (" + std::string(problem) + ")"});
+          ids.insert(ids.end(), pieces.begin(), pieces.end());
+        });
+      },
+      [&](int64_t id) { ids.push_back(id); });
   // The end token always stays: the text in front of it is what gets cut.
   if (max_length > 0) ids.resize(std::min<size_t>(ids.size(), static_cast<size_t>(max_length) - 1));
   ids.push_back(model_->eos_id());

@@ -6,12 +6,15 @@
 #include <vector>
 
 #include "orrery/text.h"
+#include "text/added_tokens.h"
+#include "text/character_map.h"
 
 namespace orrery::text {
 
 class SentencePieceModel;
 
-/// T5 and UMT5: a SentencePiece model and one end-of-sequence token behind every text.
+/// T5 and UMT5: a SentencePiece model, the added tokens that lie beside it (</s>, <extra_id_0>, …), and one end-of-sequence
+/// token behind every text.
 class SentencePieceTokenizer final : public TextTokenizer {
  public:
   explicit SentencePieceTokenizer(const std::filesystem::path& model);
@@ -20,6 +23,8 @@ class SentencePieceTokenizer final : public TextTokenizer {
   int64_t pad_id() const override;
 
  private:
+  CharacterMap characters_;
+  AddedTokens added_tokens_;
   std::unique_ptr<SentencePieceModel> model_;
 };
 

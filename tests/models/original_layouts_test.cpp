@@ -196,7 +196,7 @@ TEST_F(WanFolderTest, IsAPipelineOfItsFiles) {
     std::filesystem::copy(item.path(), folder_.path());
   put("wan21_vae_original_encode/model/model.safetensors", "Wan2.1_VAE.pth");
   put("original_wan_text_encoder/model/models_t5_umt5-xxl-enc-bf16.pth", "models_t5_umt5-xxl-enc-bf16.pth");
-  put("tokenizer_t5_single/model", "google/umt5-xxl");
+  put("tokenizer_t5_batch/model", "google/umt5-xxl");
   const ModelDescription model = describe_model(folder_.path().string());
   EXPECT_EQ(model.kind, "pipeline");
   EXPECT_EQ(model.class_name, "WanPipeline");

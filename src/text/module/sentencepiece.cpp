@@ -10,8 +10,8 @@ namespace {
 
 class Model final : public SentencePieceModel {
  public:
-  void load(std::string_view path, const Told& told) override {
-    const auto status = processor_.Load(path);
+  void load(std::string_view model, const Told& told) override {
+    const auto status = processor_.LoadFromSerializedProto(model);
     told(status.ok() ? "" : status.message(), {});
   }
   void encode(std::string_view text, const Told& told) const override {
