@@ -60,6 +60,7 @@ struct DiffusionInputs {
   GuidanceForm guidance_form = GuidanceForm::kFromPrompt;  ///< never kOwn
   std::optional<bool> fps_modulation;  ///< tell the network the frame rate; without it, as the reference does
   bool original = false;               ///< run as the original repository, else as diffusers
+  Config scheduler;                    ///< what samples: the preset's, else the folder's
   std::vector<int64_t> shape;          ///< of the latents [B,C,t,h,w]
   at::Tensor history;                  ///< float [B,C,t',h,w], normalised latents of the conditioning clip; undefined: none
   int64_t history_frames = 0;          ///< pixel frames of it that were really seen

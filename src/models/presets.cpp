@@ -12,6 +12,7 @@ constexpr const char* kEdm =
     R"({"_class_name": "EDMEulerScheduler", "sigma_max": 80.0, "sigma_min": 0.0002, "sigma_data": 0.5})";
 constexpr const char* kAb2 = R"({"_class_name": "RectifiedFlowAB2Scheduler", "sigma_max": 80.0, "sigma_min": 0.002})";
 constexpr const char* kKarrasUniPC = R"({"_class_name": "FlowUniPCMultistepScheduler", "use_kerras_sigma": true})";
+constexpr const char* kBaseUniPC = R"({"_class_name": "FlowUniPCMultistepScheduler", "conditional_frame_timestep": -1.0})";
 constexpr const char* kUniPC = R"({"_class_name": "FlowUniPCMultistepScheduler"})";
 constexpr const char* kTrigFlow = R"({"_class_name": "TrigFlowSampler"})";
 constexpr const char* kFourSteps =
@@ -69,6 +70,8 @@ const std::vector<Preset>& presets() {
       {"Cosmos-Predict2.5-2B/robot/action-cond", "ActionVideo2WorldInference", kO, numbers(13, 320, 256, 4, 35, 0, 5),
        kUniPC},
       {"Cosmos-Predict2.5", "Cosmos2_5_PredictBasePipeline", kO, numbers(93, 1280, 704, 16, 35, 7, 5), kKarrasUniPC},
+      {"Cosmos-Predict2.5/pre-trained", "Cosmos2_5_PredictBasePipeline", kO, numbers(93, 1280, 704, 16, 35, 7, 5),
+       kBaseUniPC},
       {"Cosmos-Predict2.5-2B-Distilled", "Cosmos2_5_PredictBasePipeline", kO, numbers(93, 1280, 704, 16, 4, 0), kTrigFlow},
       {"Cosmos-Transfer2.5-2B", "Cosmos2_5_TransferPipeline", kO, numbers(93, 1280, 704, 16, 35, 3, 5), kKarrasUniPC},
       {"Cosmos-Transfer2.5-2B-Edge-Distilled", "Cosmos2_5_TransferPipeline", kO, numbers(93, 1280, 704, 16, 4, 0),
@@ -79,6 +82,7 @@ const std::vector<Preset>& presets() {
       {"Wan2.1-T2V-StepDistill", "WanPipeline", kO, numbers(81, 832, 480, 16, 4, 1, 5), kFourSteps},
       {"Wan2.1-I2V-14B-720P", "WanImageToVideoPipeline", kO, numbers(81, 1280, 720, 16, 40, 5, 5), kUniPC},
       {"Wan2.1-I2V-14B-480P", "WanImageToVideoPipeline", kO, numbers(81, 832, 480, 16, 40, 5, 3), kUniPC},
+      {"Wan2.1-FLF2V-14B-720P", "WanImageToVideoPipeline", kO, numbers(81, 1280, 720, 16, 50, 5, 16), kUniPC},
       {"Wan2.1-I2V-StepDistill", "WanImageToVideoPipeline", kO, numbers(81, 832, 480, 16, 4, 1, 5), kFourSteps},
       {"Wan2.2-T2V-A14B", "WanPipeline/boundary_ratio", kO, numbers(81, 1280, 720, 16, 40, 4, 12, 3), kUniPC},
       {"Wan2.2-I2V-A14B", "WanImageToVideoPipeline/boundary_ratio", kO, numbers(81, 1280, 720, 16, 40, 3.5, 5, 3.5), kUniPC},

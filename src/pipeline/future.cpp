@@ -182,6 +182,7 @@ Future::Future(const Parts& parts, const GenerateOptions& options, int64_t num_f
 void Future::make_schedule() {
   scheduler_ =
       *preset_.scheduler ? Config::parse(preset_.scheduler, std::string("preset ") + preset_.name) : parts_.scheduler;
+  inputs_.scheduler = scheduler_;
   sampling::ScheduleOptions rows{.steps = options_.steps.value_or(preset_.numbers.steps),
                                  .flow_shift = options_.flow_shift,
                                  .unit_ramp = parts_.recipe->unit_ramp() && !inputs_.original};

@@ -22,12 +22,16 @@ class Predict1Run final : public DiffusionRun {
   }
 
   void next_window(const DiffusionInputs& inputs) override {
+    begun_ = false;
     set_known(inputs);
     guided_->renew(inputs, mask());
   }
 
-  // The original goes on from the known frames as the network was shown them; diffusers leaves the sample there alone.
+  // The original begins at the square root of 80² + 1, where diffusers begins at 80. It goes on from the known frames as the
+  // network was shown them; diffusers leaves the sample there alone.
   at::Tensor compose(at::Tensor sample, const NoiseLevel& level) override {
+    if (original_ && !begun_) sample = sample * std::sqrt(1 + 1 / (level.sigma * level.sigma));
+    begun_ = true;
     if (!original_ || !takes_video_) return sample;
     const double norm = std::sqrt(level.sigma * level.sigma + sigma_data_ * sigma_data_);
     return at::lerp(sample, noisy_known() * norm, indicator(level.sigma));
@@ -66,7 +70,7 @@ class Predict1Run final : public DiffusionRun {
     return (noise.defined() ? at::add(known_.latents, noise, kAugmentSigma) : known_.latents) * c_in;
   }
 
-  bool takes_video_, original_;
+  bool takes_video_, original_, begun_ = false;
   int64_t stride_, looks_ = 0;
   double sigma_data_;
   KnownFrames known_;

@@ -62,12 +62,14 @@ class Predict25Recipe final : public CosmosRecipe {
                                          .hint = "use --condition-frames"});
   }
   std::unique_ptr<DiffusionRun> begin(const DiffusionInputs& inputs) const override {
+    // Below zero: as noisy as all. So are the base models and the action-conditioned release; the post-trained are not.
+    const double time = inputs.scheduler.get<double>("conditional_frame_timestep", kConditionalTime);
     return std::make_unique<Predict25Run>(denoiser_, inputs, codec_.temporal_stride,
-                                          actions_ ? std::nullopt : std::optional(kConditionalTime));
+                                          actions_ || time < 0 ? std::nullopt : std::optional(time / kTrainTimesteps));
   }
 
  private:
-  static constexpr double kConditionalTime = 0.0001;  // not of the action-conditioned release
+  static constexpr double kConditionalTime = 0.1, kTrainTimesteps = 1000;
 };
 
 }  // namespace
