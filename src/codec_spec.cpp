@@ -44,7 +44,7 @@ int64_t CodecSpec::latent_frames(int64_t frames) const {
                                        .what = "does not fit this tokenizer",
                                        .expected = rule(*this) + " (" + nearest_counts(*this, frames) + ")",
                                        .got = std::to_string(frames),
-                                       .hint = "pad or trim the clip (--pad, --trim)"});
+                                       .hint = "pad or trim the clip (--pad, --trim), or ask for another count (--num-frames)"});
   if (window_frames <= 0) return latents_of_stretch(*this, frames);
   const int64_t rest = frames % window_frames;
   return frames / window_frames * latents_of_stretch(*this, window_frames) + (rest ? latents_of_stretch(*this, rest) : 0);

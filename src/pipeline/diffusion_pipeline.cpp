@@ -67,6 +67,16 @@ Windows plan(const Parts& parts, const GenerateOptions& options) {
   return windows;
 }
 
+// Whether model_index.json lists a class under this name, and not [null, null].
+bool names_part(const Config& index, const std::string& name) {
+  if (!index.is_array(name)) return false;
+  try {
+    return index.require<std::vector<std::string>>(name).size() == 2;
+  } catch (const Error&) {
+    return false;
+  }
+}
+
 class DiffusionPipeline final : public Generator {
  public:
   DiffusionPipeline(const ModelDescription& model, const LoadOptions& options, int64_t max_memory);
@@ -132,6 +142,9 @@ void DiffusionPipeline::load(const ModelDescription& model, const LoadOptions& o
                                      .hint = "is the download complete?"});
   };
   need("vae", autoencoder_ != nullptr);
+  for (const std::string& name : model.index.keys())  // the networks that model_index.json names
+    if (name.starts_with("transformer") || name.starts_with("controlnet"))
+      need(name.c_str(), loaded.components.contains(name) || !names_part(model.index, name));
   loaded.codec = autoencoder_->spec();
   parts_.load = as_stored;
   parts_.prompt = PromptParts::of(model, as_stored);

@@ -53,6 +53,16 @@ class GenerateTest : public ::testing::Test {
     return run_program(line);
   }
 
+  // The model without one of its parts, which model_index.json still names.
+  std::string without(const std::string& part) const {
+    const fs::path folder = folder_ / ("without_" + part);
+    if (fs::exists(folder)) return folder.string();
+    fs::create_directories(folder);
+    for (const auto& item : fs::directory_iterator(case_ / "model"))
+      if (item.path().filename() != part) fs::create_symlink(fs::absolute(item.path()), folder / item.path().filename());
+    return folder.string();
+  }
+
   testing::TemporaryFolder folder_;
   fs::path case_ = testing::golden_folder() / "pipelines/predict2_video2world";
 };
@@ -84,6 +94,44 @@ TEST_F(GenerateTest, APromptOverTheLimitIsCutAndThatIsTold) {
                    "32", "--num-frames", "1", "--steps", "1", "-o", at_folder("a.safetensors")});
   EXPECT_EQ(ended.code, 0) << ended.err;
   EXPECT_THAT(ended.err, HasSubstr("tokens were cut off"));
+}
+
+TEST_F(GenerateTest, APartThatIsMissingIsNamed) {
+  const std::vector<std::string> line = {"-i", picture(32, 32), "--num-frames", "5"};
+  for (const std::string part : {"transformer", "vae", "scheduler"}) {
+    const Ended ended = generate(line, "a.safetensors", without(part));
+    EXPECT_EQ(ended.code, 1);
+    EXPECT_THAT(ended.err, HasSubstr("the part '" + part + "' is missing"));
+  }
+  for (const std::string part : {"text_encoder", "tokenizer"}) {
+    EXPECT_EQ(generate(line, "b.safetensors", without(part)).code, 0) << "embeddings were given";
+    const Ended ended = run_program({"generate", "--model", without(part), "-p", "a cup", "-i", at_folder("picture.png"),
+                                     "-W", "32", "-H", "32", "--num-frames", "5", "-o", at_folder("c.safetensors")});
+    EXPECT_EQ(ended.code, 1);
+    EXPECT_THAT(ended.err, HasSubstr("the checkpoint has no " + part + ";"));
+  }
+}
+
+TEST_F(GenerateTest, AFrameCountThatDoesNotFitNamesTheNearestAndTheOption) {
+  const Ended ended = generate({"-i", picture(32, 32), "--num-frames", "10"}, "a.safetensors");
+  EXPECT_EQ(ended.code, 1);
+  EXPECT_THAT(ended.err, HasSubstr("(9 or 13), got 10"));
+  EXPECT_THAT(ended.err, HasSubstr("--num-frames"));
+}
+
+TEST_F(GenerateTest, AnInterruptLeavesNothing) {
+  // Sent once the first step has been shown.
+  const std::string shown = at_folder("a.preview.gif");
+  const std::string when_shown = "interrupt() { until [ -e " + shown +
+                                 " ]; do sleep 0.02; done; kill -INT $1; };"
+                                 "run() { \"$@\" & interrupt $!; wait $!; }; run";
+  const Ended ended = run_program({"generate", "--model", (case_ / "model").string(), "--prompt-embeds",
+                                   (case_ / "embeds.safetensors").string(), "-i", picture(32, 32), "-W", "32", "-H", "32",
+                                   "--num-frames", "5", "--steps", "1000000", "--preview", "1", "-o", at_folder("a.mp4")},
+                                  when_shown);
+  EXPECT_EQ(ended.code, 1);
+  EXPECT_THAT(ended.err, HasSubstr("error: cancelled: denoise"));
+  EXPECT_FALSE(fs::exists(folder_ / "a.mp4"));
 }
 
 TEST_F(GenerateTest, CompatAndGuidanceCanBeNamed) {
@@ -134,9 +182,11 @@ TEST_F(GenerateTest, WhatADamagedDecoderLeavesIsFinishedByDecode) {
 }
 
 TEST_F(GenerateTest, APreviewIsLeftBesideTheOutput) {
-  const Ended ended = generate({"-i", picture(32, 32), "--num-frames", "5", "--preview", "1"}, "a.mp4");
+  const Ended ended = generate({"-i", picture(32, 32), "--num-frames", "5", "--steps", "5", "--preview", "2"}, "a.mp4");
   EXPECT_EQ(ended.code, 0) << ended.err;
-  EXPECT_THAT(ended.err, HasSubstr("step 2 of 2"));
+  EXPECT_THAT(ended.err, HasSubstr("step 2 of 5"));
+  EXPECT_THAT(ended.err, HasSubstr("step 4 of 5"));
+  EXPECT_THAT(ended.err, Not(HasSubstr("step 3 of 5")));
   EXPECT_EQ(read_video(folder_ / "a.preview.gif").num_frames(), 2);
 }
 
