@@ -2,10 +2,11 @@
 """Times a whole generation at true size against diffusers: from the start of the process to the MP4, with its peak of memory.
 
     compare_generation.py FOLDER --form wan-1.3b|predict2-2b [--steps 2] [--frames 9] [--size 256] [--threads 2] [--repeat 1]
-                          [--weights int8] [--warm] [--keep] [--program build/bin/orrery]
+                          [--weights int8] [--layers N] [--warm] [--keep] [--program build/bin/orrery]
 
 FOLDER is filled with a pipeline of the published sizes (transformer, Wan 2.1 VAE, scheduler; no text encoder) and random bfloat16
-weights, unless it is there already, and removed afterwards, unless --keep. Both sides take the same embeddings and the same noise
+weights, unless it is there already, and removed afterwards, unless --keep; with --layers the transformer has so many of its equal
+blocks, to try the script. Both sides take the same embeddings and the same noise
 from files, each in a process of its own, taking turns; diffusers computes in float32. Before each the system is asked to forget the
 folder's pages, so that both read it from the disk (--warm: not). Told are the wall seconds of the whole process, the highest resident
 size, and the relative L2 and PSNR of the two videos as the decoders give them (diffusers' Cosmos pipelines cut theirs to 8 bits).
@@ -63,7 +64,7 @@ TEXT = {"wan-1.3b": 4096, "predict2-2b": 1024}
 GUIDANCE = {"wan-1.3b": "5.0", "predict2-2b": "7.0"}
 
 
-def make_pipeline(folder, form):
+def make_pipeline(folder, form, layers):
     """In a process of its own: random weights of these sizes leave memory that would count later."""
     import diffusers
     import torch
@@ -73,7 +74,7 @@ def make_pipeline(folder, form):
     if form == "predict2-2b":
         compare_networks.PREDICT2["in_channels"] = 17                      # the condition's mask
         compare_networks.PREDICT2["rope_scale"] = [1.0, 3.0, 3.0]
-    compare_networks.make_model(folder / "transformer", form, 0)
+    compare_networks.make_model(folder / "transformer", form, layers)
     diffusers.AutoencoderKLWan().to(torch.bfloat16).save_pretrained(folder / "vae")
     if form == "wan-1.3b":
         scheduler = diffusers.UniPCMultistepScheduler(prediction_type="flow_prediction", use_flow_sigmas=True, flow_shift=3.0)
@@ -124,13 +125,14 @@ def main():
     for name, value in (("steps", 2), ("frames", 9), ("size", 256), ("threads", 2), ("repeat", 1)):
         parser.add_argument(f"--{name}", type=int, default=value)
     parser.add_argument("--weights", action="append", default=[], help="also this form in memory (repeatable)")
+    parser.add_argument("--layers", type=int, default=0)
     parser.add_argument("--warm", action="store_true", help="the folder may lie in the system's cache")
     parser.add_argument("--keep", action="store_true")
     parser.add_argument("--program", default="build/bin/orrery")
     args = parser.parse_args()
     if not (pathlib.Path(args.folder) / "model_index.json").exists():
         subprocess.run([sys.executable, "-c", f"import sys; sys.path.insert(0, {str(pathlib.Path(__file__).parent)!r});"
-                        f"import compare_generation as c; c.make_pipeline({args.folder!r}, {args.form!r})"], check=True)
+                        f"import compare_generation as c; c.make_pipeline({args.folder!r}, {args.form!r}, {args.layers})"], check=True)
     from safetensors.torch import load_file
 
     with tempfile.TemporaryDirectory() as work:
@@ -157,7 +159,8 @@ def main():
             error[side] = (((y - z).norm() / y.norm()).item(), -10 * math.log10(max(((y - z) / 2).square().mean().item(), 1e-20)))
     if not args.keep:
         shutil.rmtree(args.folder)
-    print(f"{args.form}, {'warm' if args.warm else 'cold'} files, {args.frames} frames of {args.size}x{args.size}, {args.steps} steps with guidance, {args.threads} threads, "
+    part = f", {args.layers} of its blocks" if args.layers else ""
+    print(f"{args.form}{part}, {'warm' if args.warm else 'cold'} files, {args.frames} frames of {args.size}x{args.size}, {args.steps} steps with guidance, {args.threads} threads, "
           f"{args.repeat} runs each, medians; {time.strftime('%F')}")
     print(f"{'':12} {'wall s':>8} {'ratio':>6} {'peak MiB':>9} {'ratio':>6} {'rel. L2':>9} {'PSNR':>6}")
     middle = {name: [statistics.median(values) for values in zip(*each)] for name, each in runs.items()}
