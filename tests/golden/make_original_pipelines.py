@@ -233,6 +233,8 @@ def wan(given, steps, guidance, shift, second=None):
         if getattr(pipe, "image_encoder", None) is not None:
             pictures = [Image.open(given.folder / given.args[f]) for f in ("-i", "--last-image") if f in given.args]
             more["image"] = pipe.encode_image(pictures, "cpu")
+    # The original network fills up every text with zeros.
+    texts = [torch.nn.functional.pad(text, (0, 0, 0, 512 - text.shape[1])) for text in (given.text, given.negative)]
     boundary = (pipe.config.boundary_ratio or -1) * 1000 if "boundary_ratio" in pipe.config else -1
 
     for t in scheduler.timesteps:
@@ -243,7 +245,7 @@ def wan(given, steps, guidance, shift, second=None):
             times = ((1 - (fixed if fixed is not None else torch.zeros(1, 1, *grid)))[0, 0, :, ::2, ::2] * t).flatten()[None]
         shown = torch.cat([x, more["y"]], 1) if "y" in more else x
         c, u = (net(hidden_states=shown, timestep=times, encoder_hidden_states=text, encoder_hidden_states_image=more.get("image"),
-                    return_dict=False)[0] for text in (given.text, given.negative))
+                    return_dict=False)[0] for text in texts)
         x = scheduler.step(u + scale * (c - u), t, x, return_dict=False)[0]
         if fixed is not None:
             x = fixed * latent + (1 - fixed) * x

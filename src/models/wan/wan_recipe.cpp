@@ -82,6 +82,10 @@ class WanRun final : public DiffusionRun {
  private:
   DiffusionInputs with_known(DiffusionInputs inputs, bool expand_timesteps, int64_t stride) {
     inputs.conditions.fps = 0;
+    // The original network itself fills up every text, which diffusers leaves to its text encoder.
+    for (at::Tensor* text : {&inputs.conditions.text, &inputs.negative_text})
+      if (inputs.original && text->defined() && text->size(1) < kTextTokens)
+        *text = at::constant_pad_nd(*text, {0, 0, 0, kTextTokens - text->size(1)});
     if (inputs.fps_modulation.value_or(false))
       throw Error(ErrorKind::kArgument, {.place = "frame-rate modulation", .what = "is nothing that this network has"});
     if (inputs.history.defined() && expand_timesteps) {
