@@ -206,6 +206,24 @@ def _(given, steps, guidance):
     return predict25(given, steps, guidance, karras=False, conditional_time=None)
 
 
+@case("original_predict25_distilled", "predict25_video2world", 4, 0.0, "--preset", "Cosmos-Predict2.5-2B-Distilled")
+def predict25_distilled(given, steps, guidance):
+    """cosmos-transfer2.5 (2ff49d0), cosmos2_interactive_model.py: each clean look goes back with the first noise by an angle."""
+    frames, known = given.known(int(given.args["--condition-frames"]))
+    angles = [math.pi / 2, math.atan(15), math.atan(5), math.atan(5 / 3)][:steps] + [0]
+    noise = x = given.noise.double()
+    for angle, following in zip(angles, angles[1:]):
+        share = 1 / (math.cos(angle) + math.sin(angle))  # c_in and c_skip
+        times = known * (1e-4 / (1 + 1e-4)) + (1 - known) * math.sin(angle) * share
+        shown = known * frames + (1 - known) * (x * share).float()
+        out = given.cosmos(shown, times, given.text, known)
+        clean = share * x - math.sin(angle) * share * out
+        x = known * frames + (1 - known) * clean
+        if following > 0:
+            x = math.cos(following) * x + math.sin(following) * noise
+    return x
+
+
 # ------------------------------------------------------------------------------------ Wan
 def wan(given, steps, guidance, shift, second=None):
     """text2video.py, image2video.py, first_last_frame2video.py, textimage2video.py."""
