@@ -5,6 +5,7 @@
 #include <cstdio>
 #include <utility>
 
+#include "orrery/error.h"
 #include "orrery/weights.h"
 #include "program.h"
 
@@ -60,6 +61,15 @@ Previews::Previews(int64_t every, const std::string& decoder, const fs::path& ou
     map_.emplace(*pipeline.autoencoder());
   else
     decoder_ = orrery::Tokenizer::from_pretrained(decoder);
+  if (!decoder_) return;
+  // Now, and not when hours of steps are behind.
+  const int64_t own = pipeline.autoencoder()->spec().latent_channels, its = decoder_->autoencoder().spec().latent_channels;
+  if (its != own)
+    throw orrery::Error(orrery::ErrorKind::kArgument, {.place = "--preview-decoder " + decoder,
+                                                       .what = "knows other latents than this model",
+                                                       .expected = std::to_string(own) + " channels",
+                                                       .got = std::to_string(its),
+                                                       .hint = "leave it out: a linear map shows them too"});
 }
 
 void Previews::operator()(const orrery::StepReport& report) {

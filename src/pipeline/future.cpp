@@ -126,6 +126,9 @@ void set_guidance(const GenerateOptions& options, const models::Preset& preset, 
   inputs.guidance_scale = options.guidance_scale.value_or(preset.numbers.guidance_scale);
   inputs.guidance_scale_2 =
       options.guidance_scale_2.value_or(second > 0 && !options.guidance_scale ? second : inputs.guidance_scale);
+  for (const double scale : {inputs.guidance_scale, inputs.guidance_scale_2})
+    if (!std::isfinite(scale))
+      throw Error(ErrorKind::kArgument, {.place = "guidance scale", .what = "is no number", .got = std::to_string(scale)});
   inputs.guidance_form = options.guidance_form == GuidanceForm::kOwn ? recipe.guidance_form() : options.guidance_form;
   const double none = inputs.guidance_form == GuidanceForm::kFromPrompt ? 0 : 1;
   const auto counts = [&](double scale) { return preset.compat == Compat::kDiffusers ? scale > 1 : scale != none; };

@@ -202,6 +202,11 @@ TEST_F(PipelineTest, NoStepsIsAnError) {
   EXPECT_NE(error_of(options_).find("at least 1"), std::string::npos);
 }
 
+TEST_F(PipelineTest, AGuidanceScaleThatIsNoNumberIsAnError) {
+  options_.guidance_scale = std::numeric_limits<double>::quiet_NaN();
+  EXPECT_NE(error_of(options_).find("guidance scale"), std::string::npos);
+}
+
 TEST_F(PipelineTest, NoiseOfAnotherShapeIsAnError) {
   options_.noise = at::zeros({1, 4, 3, 4, 5});
   EXPECT_NE(error_of(options_).find("noise"), std::string::npos);

@@ -190,6 +190,22 @@ TEST_F(GenerateTest, APreviewIsLeftBesideTheOutput) {
   EXPECT_EQ(read_video(folder_ / "a.preview.gif").num_frames(), 2);
 }
 
+TEST_F(GenerateTest, ATinyDecoderShowsWholePicturesAndOneOfOtherLatentsIsRefusedAtOnce) {
+  const auto shown_by = [&](const fs::path& decoder) {
+    return generate({"-i", picture(32, 32), "--num-frames", "5", "--preview", "1", "--preview-decoder", decoder.string()},
+                    "b.mp4");
+  };
+  const Ended whole = shown_by(case_ / "model/vae");
+  EXPECT_EQ(whole.code, 0) << whole.err;
+  const Video shown = read_video(folder_ / "b.preview.gif");
+  EXPECT_EQ(shown.num_frames(), 5);
+  EXPECT_EQ(shown.height(), 32);
+  const Ended other = shown_by(testing::golden_folder() / "autoencoder_tiny_encode/model");
+  EXPECT_EQ(other.code, 1);
+  EXPECT_THAT(other.err, HasSubstr("expected 4 channels, got 5"));
+  EXPECT_THAT(other.err, Not(HasSubstr("step 1")));
+}
+
 TEST_F(GenerateTest, StreamingBlocksChangesNothing) {
   const std::vector<std::string> line = {"-i", picture(32, 32), "--num-frames", "5"};
   std::vector<std::string> little = line;
