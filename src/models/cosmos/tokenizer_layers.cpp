@@ -5,6 +5,7 @@
 #include <utility>
 
 #include "layers/causal_conv3d.h"
+#include "layers/temporal_conv.h"
 #include "ops/norm_silu.h"
 #include "ops/winograd.h"
 
@@ -93,16 +94,31 @@ at::Tensor CosmosCausalConv3d::over_doubled(const at::Tensor& x) const {
   return ops::winograd_3x3({}, x, {.weight = weight_, .bias = bias_, .residual = doubled, .doubled = true});
 }
 
+at::Tensor CosmosCausalConv3d::frame_before(int64_t frame, const at::Tensor& x, const CosmosPass& pass) const {
+  const int64_t kept = kernel_.time - kernel_.time_stride;
+  return pass.first ? x.select(0, 0) : pass.cache.slots[slot_].select(0, frame + kept);
+}
+
 at::Tensor CosmosCausalConv3d::over_time(const at::Tensor& x, CosmosPass& pass) const {
+  at::Tensor& tail = pass.cache.slots[slot_];
+  const bool together = layers::takes_temporal_conv(x, kernel_.time, kernel_.time_stride);
+  const at::Tensor y = together ? layers::temporal_conv(pass.first ? at::Tensor() : tail, x, weight_, bias_) : by_taps(x, pass);
+  if (!pass.last) {
+    const int64_t frames = x.size(0), kept = kernel_.time - kernel_.time_stride, fresh = std::min(frames, kept);
+    std::vector<at::Tensor> parts;
+    for (int64_t frame = fresh - kept; frame < 0; ++frame) parts.push_back(frame_before(frame, x, pass).unsqueeze(0));
+    parts.push_back(x.slice(0, frames - fresh));
+    tail = at::cat(parts);
+  }
+  return y;
+}
+
+at::Tensor CosmosCausalConv3d::by_taps(const at::Tensor& x, const CosmosPass& pass) const {
   // Output frame n ends at input frame offset + stride·n; tap k reads kernel−1−k frames before that. At the start of a clip
   // the first output needs its first frame alone; later chunks hold whole strides.
-  const int64_t frames = x.size(0), taps = kernel_.time, stride = kernel_.time_stride, kept = taps - stride;
+  const int64_t frames = x.size(0), taps = kernel_.time, stride = kernel_.time_stride;
   const int64_t offset = pass.first ? 0 : stride - 1;
   const int64_t outputs = frames > offset ? (frames - offset - 1) / stride + 1 : 0;
-  at::Tensor& tail = pass.cache.slots[slot_];
-  const auto before = [&](int64_t frame) {
-    return pass.first ? x.select(0, 0) : tail.select(0, frame + kept);
-  };  // frame < 0
   const auto rows = [](const at::Tensor& t) { return t.reshape({-1, t.size(-1)}); };
 
   at::Tensor y = at::empty({outputs, x.size(1), x.size(2), x.size(3), weight_.size(0)}, x.options());
@@ -111,7 +127,7 @@ at::Tensor CosmosCausalConv3d::over_time(const at::Tensor& x, CosmosPass& pass) 
     const int64_t start = offset - (taps - 1 - tap);
     int64_t n = 0;
     for (; n < outputs && start + stride * n < 0; ++n)
-      y[n].view({-1, y.size(-1)}).addmm_(rows(before(start + stride * n)), matrix);
+      y[n].view({-1, y.size(-1)}).addmm_(rows(frame_before(start + stride * n, x, pass)), matrix);
     if (n == outputs) continue;
     const at::Tensor seen = rows(x.slice(0, start + stride * n, start + stride * (outputs - 1) + 1, stride));
     at::Tensor target = y.slice(0, n).view({-1, y.size(-1)});
@@ -120,13 +136,6 @@ at::Tensor CosmosCausalConv3d::over_time(const at::Tensor& x, CosmosPass& pass) 
     } else {
       target.addmm_(seen, matrix);
     }
-  }
-  if (!pass.last) {
-    const int64_t fresh = std::min(frames, kept);
-    std::vector<at::Tensor> parts;
-    for (int64_t frame = fresh - kept; frame < 0; ++frame) parts.push_back(before(frame).unsqueeze(0));
-    parts.push_back(x.slice(0, frames - fresh));
-    tail = at::cat(parts);
   }
   return y;
 }

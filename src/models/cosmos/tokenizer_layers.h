@@ -72,6 +72,8 @@ class CosmosCausalConv3d {
 
  private:
   at::Tensor over_time(const at::Tensor& x, CosmosPass& pass) const;
+  at::Tensor by_taps(const at::Tensor& x, const CosmosPass& pass) const;
+  at::Tensor frame_before(int64_t frame, const at::Tensor& x, const CosmosPass& pass) const;  // frame < 0
   at::Tensor over_space(const at::Tensor& x) const;
   at::Tensor over_both(const at::Tensor& x, CosmosPass& pass) const;
 
