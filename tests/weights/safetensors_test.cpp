@@ -46,8 +46,9 @@ TEST(SafetensorsTest, EveryDtypeComesBackAsItWas) {
     EXPECT_EQ(back.at(name).scalar_type(), tensor.scalar_type()) << name;
     EXPECT_EQ(back.at(name).sizes(), tensor.sizes()) << name;
     const at::Tensor plain = tensor.contiguous();
-    if (plain.numel() > 0)  // an empty tensor may have no address
+    if (plain.numel() > 0) {  // an empty tensor may have no address
       EXPECT_EQ(std::memcmp(back.at(name).const_data_ptr(), plain.const_data_ptr(), plain.nbytes()), 0) << name;
+    }
   }
   EXPECT_EQ(Weights::open(folder / "a.safetensors").metadata().at("fps"), "24");
   EXPECT_EQ(Weights::open(folder / "a.safetensors").metadata().at("quoted \"key\""), "ü");
