@@ -7,6 +7,7 @@
 #include <nlohmann/json.hpp>
 
 #include "orrery/media.h"
+#include "orrery/pipeline.h"
 #include "orrery/weights.h"
 #include "program/run_program.h"
 #include "support/compare.h"
@@ -179,6 +180,37 @@ TEST_F(GenerateTest, WhatADamagedDecoderLeavesIsFinishedByDecode) {
   EXPECT_TRUE(testing::is_close(load_safetensors(folder_ / "finished.safetensors").at("video"),
                                 load_safetensors(folder_ / "whole.safetensors").at("video").narrow(2, 0, 9),
                                 testing::kSameMath));
+}
+
+TEST_F(GenerateTest, LatentsOfSeveralWindowsAreFinishedByDecode) {
+  const auto pipeline = WorldModelPipeline::from_pretrained((case_ / "model").string());
+  const TensorMap embeds = load_safetensors(case_ / "embeds.safetensors");
+  GenerateOptions options;
+  options.prompt_embeds = embeds.at("prompt_embeds");
+  options.negative_prompt_embeds = embeds.at("negative_prompt_embeds");
+  options.height = options.width = 32;
+  options.steps = 1;
+  options.num_frames = 15;
+  options.window_frames = 9;
+  options.seen = at::zeros({1, 3, 5, 32, 32});
+  const Generated future = pipeline.generate(options);
+  ASSERT_EQ(future.windows.size(), 3u);
+  // As a generation whose third window could not be decoded leaves them.
+  TensorMap kept;
+  for (size_t i = 0; i < future.windows.size(); ++i)
+    kept[i == 0 ? "latent" : "latent." + std::to_string(i)] =
+        pipeline.autoencoder()->normalization().undo(future.windows[i].video);
+  save_safetensors(folder_ / "kept.safetensors", kept,
+                   {{"class", "AutoencoderKLWan"}, {"fps", "16"}, {"frames", "15"}, {"overlap", "5"}});
+  const auto decode = [&](const std::string& output) {
+    return run_program({"decode", "--model", (case_ / "model").string(), "--tokens", at_folder("kept.safetensors"), "-o",
+                        at_folder(output)});
+  };
+  ASSERT_EQ(decode("finished.safetensors").code, 0);
+  EXPECT_TRUE(
+      testing::is_close(load_safetensors(folder_ / "finished.safetensors").at("video"), future.video, testing::kSameMath));
+  ASSERT_EQ(decode("finished.mp4").code, 0);
+  EXPECT_EQ(read_video(folder_ / "finished.mp4").num_frames(), 15);
 }
 
 TEST_F(GenerateTest, APreviewIsLeftBesideTheOutput) {
