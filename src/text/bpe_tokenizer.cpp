@@ -150,17 +150,22 @@ void BpeTokenizer::add_words(const std::string& text, std::vector<int64_t>& ids)
 void BpeTokenizer::add_word(std::string_view word, std::vector<int64_t>& ids) const {
   std::vector<std::string> parts;
   for (const char c : word) parts.push_back(byte_letters()[static_cast<unsigned char>(c)]);
-  while (parts.size() > 1) {
-    size_t best = 0;
-    int64_t best_rank = std::numeric_limits<int64_t>::max();
-    for (size_t i = 0; i + 1 < parts.size(); ++i)
-      if (const auto found = ranks_.find(parts[i] + " " + parts[i + 1]); found != ranks_.end() && found->second < best_rank) {
-        best = i;
-        best_rank = found->second;
-      }
-    if (best_rank == std::numeric_limits<int64_t>::max()) break;
-    parts[best] += parts[best + 1];
-    parts.erase(parts.begin() + static_cast<std::ptrdiff_t>(best) + 1);
+  constexpr int64_t kNever = std::numeric_limits<int64_t>::max();
+  const auto rank_of = [&](size_t i) {
+    const auto found = i + 1 < parts.size() ? ranks_.find(parts[i] + " " + parts[i + 1]) : ranks_.end();
+    return found == ranks_.end() ? kNever : found->second;
+  };
+  std::vector<int64_t> ranks;  // of each part with the next; looked up again only where a merge changed it
+  for (size_t i = 0; i < parts.size(); ++i) ranks.push_back(rank_of(i));
+  while (!parts.empty()) {
+    const auto best = std::min_element(ranks.begin(), ranks.end());
+    if (*best == kNever) break;
+    const auto i = static_cast<size_t>(best - ranks.begin());
+    parts[i] += parts[i + 1];
+    parts.erase(parts.begin() + static_cast<std::ptrdiff_t>(i) + 1);
+    ranks.erase(ranks.begin() + static_cast<std::ptrdiff_t>(i) + 1);
+    ranks[i] = rank_of(i);
+    if (i > 0) ranks[i - 1] = rank_of(i - 1);
   }
   for (const std::string& part : parts) {
     const auto found = vocabulary_.find(part);

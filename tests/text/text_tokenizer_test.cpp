@@ -96,6 +96,22 @@ TEST(TextTokenizerTest, ADamagedModelIsAnError) {
   }
 }
 
+// Wherever the table of characters is damaged, the model is refused or makes ids of some kind.
+TEST(TextTokenizerTest, ADamagedTableOfCharactersIsNoCrash) {
+  const testing::TemporaryFolder folder;
+  const std::string bytes = testing::read_file(testing::golden_folder() / "tokenizer_t5_texts/spiece.model");
+  for (size_t i = 0; i < 40; ++i) {
+    std::string damaged = bytes;
+    for (size_t k = 0; k < 500; ++k)
+      damaged[damaged.size() - 1 - (i * 6007 + k * 487) % 240000] ^= static_cast<char>(1 + i + k);
+    testing::write_file(folder / "spiece.model", damaged);
+    try {
+      TextTokenizer::open(folder.path())->ids("Ein naïver Roboter: ﬁne, か\u3099, 한글, ½ ① ㎏ ＦＵＬＬ");
+    } catch (const Error&) {
+    }
+  }
+}
+
 TEST(TextTokenizerTest, TextThatIsNoUtf8IsAnError) {
   const auto tokenizer = TextTokenizer::open(testing::golden_folder() / "tokenizer_qwen2_batch" / "model");
   EXPECT_THROW(tokenizer->ids("a\xff"), Error);
