@@ -89,6 +89,7 @@ CharacterMap CharacterMap::take(std::string& model, const std::string& place) {
     uint32_t bytes = 0;
     if (table.size() < sizeof bytes) continue;
     std::memcpy(&bytes, table.data(), sizeof bytes);
+    if (bytes == 0) continue;  // a table of nothing
     if (bytes > table.size() - sizeof bytes || bytes % sizeof(uint32_t) != 0)
       throw Error(ErrorKind::kConfig, {.place = place, .what = "has a damaged table of characters"});
     map.trie_.resize(bytes / sizeof(uint32_t));
