@@ -77,7 +77,7 @@ Steps Environment::step(const std::vector<std::vector<double>>& actions) {
               .info = std::vector<std::map<std::string, double>>(states_.size())};
     for (size_t i = 0; i < states_.size(); ++i) {
       const at::Tensor newest = imagined[i].narrow(0, imagined[i].size(0) - 1, 1);  // [1,3,H,W]
-      const at::Tensor after = to_video(newest.unsqueeze(2), 0).frames[0];
+      const at::Tensor after = to_video(newest, 0).frames[0];
       ++steps_[i];
       out.info[i] = {{"frame", static_cast<double>(states_[i].frame)}, {"step", static_cast<double>(steps_[i])}};
       const StepView view{seen_[i], actions[i], after, steps_[i], out.info[i]};

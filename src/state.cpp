@@ -5,6 +5,7 @@
 #include <unordered_set>
 
 #include "byte_stream.h"
+#include "guarded.h"
 #include "model_identity.h"
 #include "orrery/error.h"
 #include "state_format.h"
@@ -33,8 +34,13 @@ State State::fork() const {
 }
 
 std::vector<State> State::fork(int64_t count) const {
+  if (count < 0)
+    throw Error(ErrorKind::kArgument, {.place = "fork",
+                                       .what = "cannot make so many worlds",
+                                       .expected = "0 or more",
+                                       .got = std::to_string(count)});
   std::vector<State> forks;
-  forks.reserve(static_cast<size_t>(std::max<int64_t>(count, 0)));
+  forks.reserve(static_cast<size_t>(count));
   for (int64_t i = 0; i < count; ++i) forks.push_back(fork());
   return forks;
 }
@@ -93,15 +99,17 @@ std::string State::save() const {
   if (closed_ || !model_)
     throw Error(ErrorKind::kArgument,
                 {.place = "state", .what = closed_ ? "is closed" : "was never begun", .hint = "call World::begin() first"});
-  ByteWriter out(kStateKind, kStateVersion);
-  out.number(model_->hash());
-  out.number(frame);
-  out.number(seed);
-  out.number(static_cast<uint32_t>(caches.size()));
-  for (const at::Tensor& cache : caches) out.tensor(cache);
-  out.tensor(last);
-  out.tensors(context);
-  return std::move(out).sealed();
+  return guarded("save", [&] {
+    ByteWriter out(kStateKind, kStateVersion);
+    out.number(model_->hash());
+    out.number(frame);
+    out.number(seed);
+    out.number(static_cast<uint32_t>(caches.size()));
+    for (const at::Tensor& cache : caches) out.tensor(cache);
+    out.tensor(last);
+    out.tensors(context);
+    return std::move(out).sealed();
+  });
 }
 
 }  // namespace orrery

@@ -38,6 +38,19 @@ TensorMap brought(TensorMap tensors, at::Device device) {
   return tensors;
 }
 
+// Worlds look into the frames themselves.
+void check_frames(const at::Tensor& frames) {
+  if (!frames.defined()) return;
+  const bool pictures = frames.dim() == 4 && frames.size(1) > 0 && frames.size(2) > 0 && frames.size(3) == 3;
+  if (pictures && frames.scalar_type() == at::kByte && frames.is_cpu()) return;
+  std::ostringstream got;
+  got << at::toString(frames.scalar_type()) << ' ' << frames.sizes() << " on " << frames.device();
+  throw Error(ErrorKind::kArgument, {.place = "observation",
+                                     .what = "is no picture",
+                                     .expected = "uint8 [T,H,W,3] on the CPU",
+                                     .got = got.str()});
+}
+
 }  // namespace
 
 void WorldPrompt::refuse() const {
@@ -67,11 +80,12 @@ std::unique_ptr<World> World::from_pretrained(const std::string& path, const Loa
 }
 
 uint64_t World::hash() const {
-  return identity_->hash();
+  return guarded("hash", [&] { return identity_->hash(); });
 }
 
 State World::begin(const Video& observed, uint64_t seed, const WorldPrompt& prompt) const {
   return guarded("begin", [&] {
+    check_frames(observed.frames);
     if (observed.num_frames() < 1 && !prompt.conditions.known.defined() && !takes_prompt())
       throw Error(ErrorKind::kArgument,
                   {.place = "observation", .what = "has no frame", .expected = "at least one picture"});

@@ -176,6 +176,19 @@ TEST_F(WorldStateTest, AWrongRowOfABatchIsNamedAndNothingMoves) {
   EXPECT_EQ(states[0].save(), saved);
 }
 
+TEST_F(WorldStateTest, SoManyForksCannotBe) {
+  EXPECT_TRUE(state_.fork(0).empty());
+  EXPECT_THAT(error_of([&] { state_.fork(-1); }), HasSubstr("fork: cannot make so many worlds; expected 0 or more, got -1"));
+}
+
+TEST_F(WorldStateTest, WhatIsNoPictureBeginsNoWorld) {
+  for (const at::Tensor& frames : {at::zeros({1, 8, 8, 3}), at::zeros({8, 8, 3}, at::kByte), at::zeros({1, 8, 8, 4}, at::kByte),
+                                   at::zeros({1, 0, 8, 3}, at::kByte), at::zeros({}, at::kByte)})
+    EXPECT_THAT(error_of([&] { world_->begin({frames, 0}); }, ErrorKind::kArgument),
+                HasSubstr("observation: is no picture; expected uint8 [T,H,W,3]"));
+  EXPECT_THAT(error_of([&] { world_->begin({at::zeros({0, 8, 8, 3}, at::kByte), 0}); }), HasSubstr("has no frame"));
+}
+
 TEST_F(WorldStateTest, APromptThatCannotBeUsedIsRefused) {
   EXPECT_THROW(world_->begin({at::zeros({1, 8, 8, 3}, at::kByte), 0}, 0, {.text = "a cat"}), Error);
   EXPECT_THROW(world_->begin({}), Error);

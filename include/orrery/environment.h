@@ -19,7 +19,7 @@ namespace orrery {
 
 /// What a step brings to agents, as in Gymnasium's vector environments: one entry for each of N worlds.
 struct Steps {
-  at::Tensor observations;                          ///< uint8 [N,H,W,3]
+  at::Tensor observations;                          ///< uint8 [N,H,W,3], RGB; of a block of frames, the newest
   std::vector<double> rewards;                      ///< 0 without a reward hook
   std::vector<bool> terminated, truncated;          ///< the task is over; the time is over
   std::vector<std::map<std::string, double>> info;  ///< "frame", "step", and what a hook adds
@@ -34,12 +34,13 @@ struct StepView {
   std::map<std::string, double>& info;
 };
 
-/// A task in a world. Every hook may be empty.
+/// A task in a world. Every hook may be empty; they are called on the thread that calls step(), world after world. What one
+/// throws leaves step() as an Error; the worlds have taken that step then, so reset them.
 struct EnvironmentOptions {
   Video first;                                      ///< what episodes begin with: one picture, or several frames in a row
   WorldPrompt prompt;                               ///< and what the worlds are told then, where they take a prompt
   int64_t count = 1;                                ///< N worlds, stepped as one batch
-  int64_t max_steps = 0;                            ///< an episode is truncated then; 0: never
+  int64_t max_steps = 0;                            ///< an episode is truncated after so many; 0: never
   std::function<double(const StepView&)> reward;    ///< of a step
   std::function<bool(const StepView&)> terminated;  ///< whether the task is over
 };
@@ -51,7 +52,8 @@ struct ResetOptions {
 };
 
 /// A world, or several, as agents know environments: reset, step, reward, terminated, truncated, info.
-/// A world that is over takes no step until it is reset: that is an error, so that no episode goes on unseen.
+/// A world that is over takes no step until it is reset: that is an error, so that no episode goes on unseen (reset() with
+/// `only` begins it anew among the others). One thread at a time; several environments may share one World.
 class ORRERY_API Environment {
  public:
   /// Throws Error(kArgument) for a count below 1.
@@ -66,6 +68,8 @@ class ORRERY_API Environment {
   Steps step(const std::vector<double>& action) { return step(std::vector<std::vector<double>>{action}); }
 
   const World& world() const { return *world_; }    ///< what it plays in
+  /// What a row of action is: names, ranges, named rows.
+  const ActionSpace& action_space() const { return world_->action_space(); }
   int64_t count() const { return options_.count; }  ///< N
   /// The worlds themselves, to fork, save or rewind; their observations follow with the next step.
   std::vector<State>& states() { return states_; }

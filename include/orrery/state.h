@@ -18,7 +18,7 @@ class ModelIdentity;  ///< of the world that began it; private to the library
 /// One world being imagined, as a value: the only thing that changes. Move-only, so that a copy is always a deliberate
 /// fork(). Its tensors are never written in place but replaced; forks and the past therefore share them, and a step costs
 /// only what is new. A model that keeps keys and values keeps them by the frame ("pages"), so that consecutive moments share
-/// all but one. One thread at a time.
+/// all but one. One thread at a time; forks are states of their own, and may go on in as many threads as there are.
 class ORRERY_API State {
  public:
   State() = default;
@@ -27,7 +27,7 @@ class ORRERY_API State {
 
   /// A second world that goes on from here, with the same past.
   State fork() const;
-  /// `count` of them.
+  /// `count` of them, which may be 0. Throws Error(kArgument) for fewer.
   std::vector<State> fork(int64_t count) const;
 
   /// Steps that can be taken back: those since begin() or restore(), but at most `history_limit`.

@@ -25,8 +25,9 @@ struct Video {
 /// (x / 127.5 − 1, as the diffusers and Cosmos preprocessors do). Throws Error(kArgument) on another shape or dtype.
 ORRERY_API at::Tensor to_input(const Video& video);
 
-/// The one place where network output becomes pictures: float [1,3,T,H,W] → uint8 [T,H,W,3]; clamps to [-1,1],
-/// then rounds (x + 1) · 127.5 to the nearest integer. Throws Error(kArgument) on another shape or a batch above 1.
+/// The one place where network output becomes pictures: float [1,3,T,H,W], or [T,3,H,W] as World::step returns them →
+/// uint8 [T,H,W,3]; clamps to [-1,1], then rounds (x + 1) · 127.5 to the nearest integer. Throws Error(kArgument) on another
+/// shape or a batch above 1.
 ORRERY_API Video to_video(const at::Tensor& sample, double fps);
 
 }  // namespace orrery

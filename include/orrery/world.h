@@ -63,10 +63,12 @@ class ORRERY_API World {
   /// Height and width of imagined frames, in pixels.
   virtual int64_t height() const = 0;
   virtual int64_t width() const = 0;  ///< see height()
-  /// A hash of all configurations and weights, computed when first asked for.
+  /// A hash of all configurations and weights, computed when first asked for (save() and restore() ask): it reads the model's
+  /// files. Throws Error(kWeights) where they cannot be read any more.
   uint64_t hash() const;
 
-  /// A world at rest in front of this picture (one frame), or in the middle of these (several); any size.
+  /// A world at rest in front of this picture (one frame), or in the middle of these (several); any size. Throws
+  /// Error(kArgument) on frames that are not uint8 [T,H,W,3], or a prompt that it cannot use.
   State begin(const Video& observed, uint64_t seed = 0, const WorldPrompt& prompt = {}) const;
   /// Imagines what follows `action` (see ActionSpace::check) and returns the new frames, float [T,3,H,W] in [-1,1]; T is 1
   /// but for models that imagine blocks. `noise` float [C,h,w] ([t,C,h,w] for a block) replaces the generator. Throws

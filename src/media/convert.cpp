@@ -35,12 +35,14 @@ at::Tensor to_input(const Video& video) try {
 }
 
 Video to_video(const at::Tensor& sample, double fps) try {
-  if (!sample.defined() || sample.dim() != 5 || sample.size(0) != 1 || sample.size(1) != 3 || !sample.is_floating_point()) {
+  const bool of_a_world = sample.defined() && sample.dim() == 4;
+  const bool one_clip = sample.defined() && (of_a_world || (sample.dim() == 5 && sample.size(0) == 1));
+  if (!one_clip || sample.size(1) != 3 || !sample.is_floating_point()) {
     throw Error(ErrorKind::kArgument, {.place = "to_video", .what = "this is not one clip of network output",
-                                       .expected = "float [1,3,T,H,W]", .got = describe(sample)});
+                                       .expected = "float [1,3,T,H,W] or [T,3,H,W]", .got = describe(sample)});
   }
   const c10::NoGradGuard guard;
-  const at::Tensor clip = sample.detach().squeeze(0).to(at::kCPU, at::kFloat);
+  const at::Tensor clip = (of_a_world ? sample.detach().transpose(0, 1) : sample.detach()[0]).to(at::kCPU, at::kFloat);
   if (!clip.isfinite().all().item<bool>()) {
     throw Error(ErrorKind::kArgument, {.place = "to_video", .what = "the network gave values that are not finite",
                                        .hint = "are the weights whole, and is the input in [-1, 1]?"});

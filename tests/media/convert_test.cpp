@@ -25,6 +25,7 @@ TEST(ConvertTest, EveryByteSurvivesTheWayToTheNetworkAndBack) {
   EXPECT_TRUE(back.frames.equal(frames));
   EXPECT_TRUE(back.frames.is_contiguous());
   EXPECT_EQ(back.fps, 8);
+  EXPECT_TRUE(to_video(sample[0].transpose(0, 1), 8).frames.equal(frames));  // as a world's step returns them
 }
 
 TEST(ConvertTest, ValuesOutsideTheRangeAreClampedAndHalvesRounded) {
@@ -41,6 +42,8 @@ TEST(ConvertTest, OtherShapesAndValuesAreRefused) {
   EXPECT_THROW(to_input({}), Error);
   EXPECT_THROW(to_video(at::zeros({2, 3, 1, 4, 4}), 8), Error);
   EXPECT_THROW(to_video(at::zeros({1, 4, 1, 4, 4}), 8), Error);
+  EXPECT_THROW(to_video(at::zeros({3, 4, 4, 4}), 8), Error);
+  EXPECT_THROW(to_video(at::zeros({3, 4, 4}), 8), Error);
   EXPECT_THROW(to_video(at::zeros({1, 3, 1, 4, 4}, at::kByte), 8), Error);
   EXPECT_THROW(to_video(at::full({1, 3, 1, 4, 4}, NAN), 8), Error);
 }
