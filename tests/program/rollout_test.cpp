@@ -81,6 +81,37 @@ TEST_F(RolloutTest, NoiseThatDoesNotFitIsNamed) {
               HasSubstr("noise: is not finite"));
 }
 
+// A recording goes from one process to another.
+TEST_F(RolloutTest, ARecordingIsImaginedAgainToTheByte) {
+  const std::string drive = at_folder("drive");
+  const auto roll = [&](const std::string& world, std::vector<std::string> more, const std::string& output) {
+    std::vector<std::string> line = {"rollout", "--model", world, "-o", at_folder(output)};
+    line.insert(line.end(), more.begin(), more.end());
+    return run_program(line);
+  };
+  const Ended first = roll(world_,
+                           {"-i", world_ + "/sample/first_frame.png", "--actions", json(R"(["left",[9,400],"up"])"), "--seed",
+                            "11", "--record", drive},
+                           "first.safetensors");
+  ASSERT_EQ(first.code, 0) << first.err;
+  const Ended again = roll(world_, {"--replay", drive}, "again.safetensors");
+  ASSERT_EQ(again.code, 0) << again.err;
+  EXPECT_THAT(again.out, HasSubstr("3 steps, each the same to the byte"));
+  EXPECT_TRUE(load_safetensors(at_folder("first.safetensors"))
+                  .at("video")
+                  .equal(load_safetensors(at_folder("again.safetensors")).at("video")));
+
+  const std::string other = (testing::source_root() / "examples/worlds/doom").string();
+  EXPECT_THAT(roll(other, {"--replay", drive}, "other.safetensors").err, HasSubstr("belongs to another model"));
+  std::string damaged = testing::read_file(drive);
+  damaged[damaged.size() / 2] ^= 1;
+  testing::write_file(at_folder("damaged"), damaged);
+  const Ended refused = roll(world_, {"--replay", at_folder("damaged")}, "damaged.safetensors");
+  EXPECT_EQ(refused.code, 1);
+  EXPECT_THAT(refused.err, HasSubstr("is damaged"));
+  EXPECT_FALSE(fs::exists(at_folder("damaged.safetensors")));
+}
+
 TEST_F(RolloutTest, WhatCannotBeDoneIsSaidBeforeTheWork) {
   EXPECT_THAT(error_of(json("[[9,9]]"), {"--record", "/nonexistent/drive"}), HasSubstr("folder does not exist"));
   world_ = (testing::source_root() / "examples/models/taef2").string();
