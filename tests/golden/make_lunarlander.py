@@ -61,6 +61,9 @@ def main():
     obs, actions = recorded(args.data / "episodes.npz")
     world = args.root / "examples" / "worlds" / "lunarlander"
     save_file({"observations": obs.contiguous(), "actions": actions.to(torch.int32)}, world / "sample" / "episodes.safetensors")
+    # What `orrery play` begins with: the first states of one of them, as `--embeds` takes them.
+    save_file({"state": obs[2:3, :SEEN].contiguous(), "actions": actions[2:3, :SEEN - 1].unsqueeze(2).float().contiguous()},
+              world / "sample" / "first_states.safetensors")
 
     told = imagine(model, obs[:, :SEEN], actions[:, :SEEN - 1 + IMAGINED])
     for name, shift in (("true", 0), ("wrong", 2)):

@@ -69,7 +69,13 @@ class RssmWorld final : public World {
   int64_t width() const override { return kWidth; }
 
  private:
-  State observe(const Video&, uint64_t seed, const WorldPrompt& prompt) const override {
+  State observe(const Video& observed, uint64_t seed, const WorldPrompt& prompt) const override {
+    if (observed.num_frames() > 0)
+      throw Error(ErrorKind::kArgument, {.place = "observation",
+                                         .what = "cannot be used: this world sees measured states, not pictures",
+                                         .expected = "conditions.known float [1," +
+                                                     std::to_string(network_->observation_size()) + ",T,1,1]",
+                                         .got = "a picture"});
     // A measured state is this world's latent frame: [1,S,T,1,1].
     const at::Tensor& known = prompt.conditions.known;
     const int64_t size = network_->observation_size();

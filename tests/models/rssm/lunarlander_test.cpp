@@ -93,9 +93,14 @@ TEST_F(LunarLanderTest, DrawsTheLanderWhereItIs) {
               6);
 }
 
-TEST_F(LunarLanderTest, APictureAloneIsNotEnough) {
-  const std::string message = testing::error_of([&] { world_->begin({at::zeros({1, 8, 8, 3}, at::kByte), 0}); });
-  EXPECT_NE(message.find("conditions.known"), std::string::npos) << message;
+TEST_F(LunarLanderTest, APictureBeginsNoWorldOfStates) {
+  WorldPrompt prompt;
+  prompt.conditions.known = at::zeros({1, 8, 1, 1, 1});
+  for (const WorldPrompt& given : {WorldPrompt{}, prompt}) {  // nor is one beside the states dropped
+    const std::string message = testing::error_of([&] { world_->begin({at::zeros({1, 8, 8, 3}, at::kByte), 0}, 0, given); });
+    EXPECT_NE(message.find("conditions.known"), std::string::npos) << message;
+  }
+  EXPECT_NO_THROW(world_->begin({}, 0, prompt));
 }
 
 }  // namespace
