@@ -38,7 +38,7 @@ class TemporaryFolder {
   fs::path path;
 };
 
-nlohmann::json about(const orrery::World& world, double rate_hz) {
+nlohmann::json about(const orrery::World& world, double rate_hz, bool takes_picture) {
   const orrery::ActionSpace& space = world.action_space();
   return {{"name", space.name},
           {"discrete", space.discrete},
@@ -54,16 +54,22 @@ nlohmann::json about(const orrery::World& world, double rate_hz) {
           {"keys_add", space.keys_add},
           {"key_deltas", space.key_deltas},
           {"pointer", space.pointer},
+          {"pointer_turn", space.pointer_turn},
           {"takes_prompt", world.takes_prompt()},
+          {"takes_picture", takes_picture},
           {"height", world.height()},
           {"frame_width", world.width()}};
 }
 
-// The picture given, or the one that lies with a bundled world.
-orrery::Video first_picture(const Options& options, const orrery::World& world) {
-  if (world.action_space().width == 0) return {};  // it begins with words
+// What a world begins with: the picture given, or what lies with a bundled world, a picture or measured states.
+orrery::Video first_picture(const Options& options, const orrery::World& world, orrery::WorldPrompt& prompt) {
   if (!options.image.empty()) return orrery::read_image(options.image);
-  const fs::path sample = orrery::describe_model(options.model.path).path / "sample" / "first_frame.png";
+  if (world.action_space().width == 0 || prompt.conditions.known.defined()) return {};  // it begins with words, or states
+  const fs::path samples = orrery::describe_model(options.model.path).path / "sample", sample = samples / "first_frame.png";
+  if (const fs::path states = samples / "first_states.safetensors"; fs::exists(states)) {
+    prompt.conditions = read_prompt(states).conditions;
+    return {};
+  }
   if (!fs::exists(sample))
     throw orrery::Error(orrery::ErrorKind::kArgument, {.place = "--image",
                                                        .what = "is missing, and this world brings no picture to begin with",
@@ -78,12 +84,13 @@ void run(const Options& options) {
   const double rate = world->action_space().rate_hz > 0 ? world->action_space().rate_hz : 10;
   play::Setting setting;
   setting.world = world.get();
-  setting.first = first_picture(options, *world);
   setting.prompt = read_prompt(options.embeds, options.prompt);
+  setting.first = first_picture(options, *world, setting.prompt);
   setting.rate_hz = rate;
   setting.folder = folder.path;
   world->begin(setting.first, 0, setting.prompt);  // a picture that this world cannot use is told now
-  play::Server server(place, std::move(setting), about(*world, rate).dump());
+  const bool takes_picture = setting.first.num_frames() > 0;
+  play::Server server(place, std::move(setting), about(*world, rate, takes_picture).dump());
   std::printf("%s\n", server.url().c_str());
   std::fflush(stdout);
   std::fputs("Open this address in a browser. Ctrl-C ends.\n", stderr);

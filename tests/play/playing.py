@@ -13,15 +13,16 @@ import sys
 import time
 import urllib.error
 import urllib.request
+import zlib
 from urllib.parse import urlsplit
 
 
 class Server:
     """`orrery play` on a free port; `url` is what it printed."""
 
-    def __init__(self, program, world, *options):
+    def __init__(self, program, world, *options, temporary=None):
         self.process = subprocess.Popen([program, "play", "--model", world, "--threads", "1", "--listen", "127.0.0.1:0", *options], stdout=subprocess.PIPE,
-                                        stderr=subprocess.DEVNULL, text=True)
+                                        stderr=subprocess.DEVNULL, text=True, env=os.environ | ({"TMPDIR": temporary} if temporary else {}))
         self.url = self.process.stdout.readline().strip()
         if not self.url:
             raise SystemExit("orrery play did not start")
@@ -43,6 +44,41 @@ class Server:
             return error.code, error.read()
 
 
+def png(width, height, pixels):
+    """A picture; pixels are width · height · 3 bytes."""
+    def chunk(kind, data):
+        return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+    rows = b"".join(b"\0" + pixels[y * width * 3:(y + 1) * width * 3] for y in range(height))
+    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)) + chunk(b"IDAT", zlib.compress(rows)) + chunk(b"IEND", b"")
+
+
+def read_tensors(path):
+    """Name → (shape, dtype, bytes) of a safetensors file."""
+    data = path.read_bytes()
+    size = struct.unpack("<Q", data[:8])[0]
+    header = json.loads(data[8:8 + size])
+    return {name: (about["shape"], about["dtype"], data[8 + size:][slice(*about["data_offsets"])]) for name, about in header.items() if name != "__metadata__"}
+
+
+def write_tensors(path, tensors):
+    header, data = {}, b""
+    for name, (shape, dtype, bytes_) in tensors.items():
+        header[name] = {"dtype": dtype, "shape": shape, "data_offsets": [len(data), len(data) + len(bytes_)]}
+        data += bytes_
+    text = json.dumps(header).encode()
+    path.write_bytes(struct.pack("<Q", len(text)) + text + data)
+
+
+def world_of_blocks(folder):
+    """A walking game of random weights (keys and mouse, blocks of frames), as the options of `orrery play`; its files go into a folder."""
+    golden = pathlib.Path(__file__).resolve().parent.parent / "golden" / "worlds" / "matrix_game"
+    given = read_tensors(golden / "rollout.safetensors")
+    (_, height, width, _), _, pixels = given["image"]
+    (folder / "first.png").write_bytes(png(width, height, pixels))
+    write_tensors(folder / "embeds.safetensors", {"image_embeds": given["image_embeds"]})
+    return golden / "model", "-i", str(folder / "first.png"), "--embeds", str(folder / "embeds.safetensors")
+
+
 def world_of_words(folder):
     """The causal text-to-video network of a golden case as a world, with a text encoder of random weights."""
     golden = pathlib.Path(__file__).resolve().parent.parent / "golden" / "pipelines"
@@ -56,14 +92,12 @@ def world_of_words(folder):
         shapes |= {f"{block}.0.SelfAttention.relative_attention_bias.weight": (8, 4), f"{block}.0.layer_norm.weight": (width,),
                    f"{block}.1.layer_norm.weight": (width,), f"{block}.1.DenseReluDense.wi_0.weight": (inner, width),
                    f"{block}.1.DenseReluDense.wi_1.weight": (inner, width), f"{block}.1.DenseReluDense.wo.weight": (width, inner)}
-    header, data, draw = {}, b"", random.Random(3)
+    draw, tensors = random.Random(3), {}
     for name, shape in shapes.items():
         values = [1.0 if len(shape) == 1 else draw.gauss(0, shape[-1]**-0.5) for _ in range(math.prod(shape))]
-        header[name] = {"dtype": "F32", "shape": shape, "data_offsets": [len(data), len(data) + 4 * len(values)]}
-        data += struct.pack(f"<{len(values)}f", *values)
-    text = json.dumps(header).encode()
+        tensors[name] = shape, "F32", struct.pack(f"<{len(values)}f", *values)
     (folder / "text_encoder").mkdir()
-    (folder / "text_encoder" / "model.safetensors").write_bytes(struct.pack("<Q", len(text)) + text + data)
+    write_tensors(folder / "text_encoder" / "model.safetensors", tensors)
     (folder / "text_encoder" / "config.json").write_text(json.dumps({
         "architectures": ["UMT5EncoderModel"], "model_type": "umt5", "d_model": width, "d_kv": 4, "num_heads": 4, "d_ff": inner, "num_layers": layers,
         "vocab_size": words, "relative_attention_num_buckets": 8, "feed_forward_proj": "gated-gelu"}))

@@ -2,20 +2,15 @@
 
     server_test.py build/bin/orrery examples/worlds/pusht
 """
+import pathlib
+import shutil
 import struct
 import subprocess
 import sys
+import tempfile
 import time
-import zlib
 
-from playing import Server, Socket, check
-
-
-def png(width, height, colour):
-    def chunk(kind, data):
-        return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
-    rows = (b"\0" + bytes(colour) * width) * height
-    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)) + chunk(b"IDAT", zlib.compress(rows)) + chunk(b"IEND", b"")
+from playing import Server, Socket, check, png
 
 
 def pages(server):
@@ -23,7 +18,8 @@ def pages(server):
     check(status == 200 and b"orrery" in page and b"http://" not in page.replace(b"http://www.w3.org", b""), "the page is served and asks for nothing elsewhere")
     check(server.get("/world.json")[0] == 200 and server.get("/nothing")[0] == 404, "world.json is there, other places are not")
     check(server.get("/recordings/../../etc/passwd")[0] == 404, "files outside cannot be reached")
-    check(server.get("/", Host="evil.example")[0] == 403, "another host's name is refused")
+    check(all(server.get("/", Host=name)[0] == 403 for name in ("evil.example", "127.evil.example:8080", "127.0.0.1.evil.example")), "another host's name is refused")
+    check(server.get("/", Host="localhost:1")[0] == 200 and server.get("/", Host="127.0.0.2")[0] == 200, "a loopback's is not")
     check(Socket(server, origin="http://evil.example").status == 403, "another site's page is refused")
 
 
@@ -60,8 +56,11 @@ def driving(server):
     check(viewer.until(lambda k, v: k == "text" and v.get("done") == "load") is not None, "the state is taken back")
     viewer.send(state[:-9] + b"\0" * 9)
     check("error" in viewer.until(lambda k, v: k == "text" and "error" in v), "a damaged state is refused")
-    viewer.send(png(40, 30, (250, 10, 10)))
+    viewer.send(png(40, 30, bytes((250, 10, 10)) * 1200))
     check(viewer.until(lambda k, v: k == "text" and v.get("done") == "begin") is not None, "a picture begins the world")
+    viewer.tell(do="act", row=[9, 9])
+    viewer.tell(do="restart")
+    check(viewer.answer() == {"done": "restart", "row": [256, 256]}, "a new beginning says with which action it goes on")
     viewer.send(b"GIF89a, but not really")
     check("is no picture" in viewer.until(lambda k, v: k == "text" and "error" in v)["error"], "an upload that is no picture is an error")
     viewer.tell(do="record")
@@ -72,6 +71,56 @@ def driving(server):
     status, video = server.get(answer["recording"])
     check(status == 200 and video[4:8] == b"ftyp", "a recording is an MP4")
     viewer.close()
+
+
+def together(server):
+    """Each viewer has a world of its own."""
+    one, other = Socket(server), Socket(server)
+    one.tell(do="act", row=[100, 400])
+    other.tell(do="act", row=[400, 100])
+    check(one.frame(lambda h: h["row"] != [256, 256])[0]["row"] == [100, 400] and other.frame(lambda h: h["row"] != [256, 256])[0]["row"] == [400, 100],
+          "two viewers drive two worlds")
+    one.tell(do="pause")
+    paused = one.frame(lambda h: h["paused"])[0]["frame"]
+    start = other.frame()[0]["frame"]
+    other.frame(lambda h: h["frame"] > start + 5)
+    one.tell(do="peek", steps=0)
+    check(one.frame()[0]["frame"] == paused, "one rests while the other goes on")
+    one.close()
+    # What a slow viewer does not take is dropped, and its world does not wait.
+    slow = Socket(server, receive_buffer=4096)
+    last = slow.frame()[0]["frame"]
+    for viewer in (slow, other):
+        viewer.tell(do="speed", times=1000)
+    start = other.frame()[0]["frame"]
+    other.frame(lambda h: h["frame"] > start + 60)
+    gaps = []
+    for _ in range(40):
+        frame = slow.frame()[0]["frame"]
+        gaps.append(frame - last)
+        last = frame
+    check(max(gaps) > 5, f"frames that a slow viewer did not take are dropped ({max(gaps) - 1} at once)")
+    slow.close()
+    other.close()
+
+
+def interrupted(program, world):
+    """The place of recordings is gone: the recording ends with an error, and the world goes on."""
+    with tempfile.TemporaryDirectory() as temporary:
+        with Server(program, world, temporary=temporary) as server:
+            viewer = Socket(server)
+            viewer.tell(do="record")
+            start = viewer.frame(lambda h: h["recording"])[0]["frame"]
+            viewer.frame(lambda h: h["frame"] > start + 2)
+            for place in pathlib.Path(temporary).iterdir():
+                shutil.rmtree(place)
+            viewer.tell(do="stop")
+            check("error" in viewer.answer(), "a recording that cannot be kept is an error")
+            header = viewer.frame(lambda h: not h["recording"])[0]
+            viewer.frame(lambda h: h["frame"] > header["frame"] + 3)
+            viewer.tell(do="record")
+            check("error" in viewer.answer(), "and so is the next")
+            viewer.close()
 
 
 def rude(server):
@@ -88,6 +137,9 @@ def rude(server):
     large = Socket(server)
     large.send("x" * 5000)
     check(large.ended()[0] in (1008, None), "a large text is refused")
+    huge = Socket(server)
+    huge.socket.sendall(struct.pack(">BBQ", 0x82, 0xFF, 65 << 20) + b"\0\0\0\0")
+    check(huge.ended()[0] in (1009, None), "a message above 64 MiB is refused before it comes")
     flood = Socket(server)
     try:
         for _ in range(10000):
@@ -140,9 +192,11 @@ def main():
     with Server(program, world) as server:
         pages(server)
         driving(server)
+        together(server)
         rude(server)
         gone(server)
         check(server.process.poll() is None, "the server still runs")
+    interrupted(program, world)
     places(program, world)
 
 

@@ -8,7 +8,8 @@
 namespace program::play {
 namespace {
 
-constexpr size_t kMostWaiting = 256;  // messages of one viewer
+// Of one viewer, that wait to be served: a saved state or a picture may be large.
+constexpr size_t kMostWaiting = 256, kMostWaitingBytes = size_t{128} << 20;
 
 std::string complaint(const std::string& what) {
   return nlohmann::json({{"error", what}}).dump(-1, ' ', false, nlohmann::json::error_handler_t::replace);
@@ -30,8 +31,9 @@ Conductor::~Conductor() {
 int64_t Conductor::enter(std::shared_ptr<Viewer> viewer) {
   const std::lock_guard lock(mutex_);
   auto seat = std::make_shared<Seat>();
+  seat->number = ++last_number_;
   seat->viewer = std::move(viewer);
-  seats_[++last_number_] = std::move(seat);
+  seats_[last_number_] = std::move(seat);
   news_.notify_all();
   return last_number_;
 }
@@ -45,8 +47,10 @@ bool Conductor::deliver(int64_t number, std::string message, bool binary) {
   const std::lock_guard lock(mutex_);
   const auto seat = seats_.find(number);
   if (seat == seats_.end()) return true;
-  if (seat->second->inbox.size() >= kMostWaiting) return false;
-  seat->second->inbox.push_back({std::move(message), binary});
+  Seat& to = *seat->second;
+  if (to.inbox.size() >= kMostWaiting || to.waiting_bytes + message.size() > kMostWaitingBytes) return false;
+  to.waiting_bytes += message.size();
+  to.inbox.push_back({std::move(message), binary});
   news_.notify_all();
   return true;
 }
@@ -59,6 +63,7 @@ void Conductor::run() {
     for (auto& [number, seat] : present) {
       std::deque<Message> messages = std::move(seat->inbox);
       seat->inbox.clear();
+      seat->waiting_bytes = 0;
       lock.unlock();
       serve(*seat, std::move(messages));
       if (seat->session) next = std::min(next, seat->session->due());
@@ -87,7 +92,7 @@ void Conductor::serve(Seat& seat, std::deque<Message> messages) {
   };
   attempt([&] {
     if (!seat.session)
-      seat.session = std::make_unique<Session>(setting_, std::to_string(reinterpret_cast<uintptr_t>(&seat)));
+      seat.session = std::make_unique<Session>(setting_, std::to_string(seat.number));
   });
   if (!seat.session) return;
   for (Message& message : messages)

@@ -35,7 +35,7 @@ class Conductor {
   int64_t enter(std::shared_ptr<Viewer> viewer);
   /// The viewer is gone, and its world with it.
   void leave(int64_t number);
-  /// What a viewer sent. False when it sends faster than it is served.
+  /// What a viewer sent. False when it sends faster, or more, than is served.
   bool deliver(int64_t number, std::string message, bool binary);
 
  private:
@@ -44,9 +44,11 @@ class Conductor {
     bool binary = false;
   };
   struct Seat {
+    int64_t number = 0;
     std::shared_ptr<Viewer> viewer;
     std::unique_ptr<Session> session;  // touched by the conductor's thread only
     std::deque<Message> inbox;
+    size_t waiting_bytes = 0;  // in it
   };
   void run();
   void serve(Seat& seat, std::deque<Message> messages);

@@ -21,6 +21,7 @@ using boost::system::error_code;
 constexpr int kMostViewers = 16;
 constexpr size_t kLargestMessage = 64 << 20;  // a state or a picture
 constexpr size_t kLargestText = 4096, kMostQueued = 64;
+constexpr int kSendBuffer = 128 << 10;
 // Messages a viewer may send: a mouse or a gamepad sends at most one a picture of the screen.
 constexpr double kMessagesPerSecond = 250, kBurst = 500;
 constexpr int kMostComplaints = 50;
@@ -50,6 +51,9 @@ class Guest final : public Viewer, public std::enable_shared_from_this<Guest> {
     socket_.set_option(
         websocket::stream_base::timeout{std::chrono::seconds(10), std::chrono::seconds(60), /*keep_alive_pings=*/true});
     socket_.read_message_max(kLargestMessage);
+    // What the kernel holds for a slow viewer is old when it arrives: it may hold little.
+    error_code ignored;
+    beast::get_lowest_layer(socket_).socket().set_option(asio::socket_base::send_buffer_size(kSendBuffer), ignored);
     socket_.auto_fragment(false);
     socket_.async_accept(request, [self = shared_from_this()](error_code error) {
       if (error) return;
@@ -209,8 +213,12 @@ class Visit : public std::enable_shared_from_this<Visit> {
   bool is_ours(const Request& request) const {
     const std::string host(request[http::field::host]), origin(request[http::field::origin]);
     if (!origin.empty() && origin != "http://" + host) return false;
+    if (!house_.loopback) return true;
     const std::string name = host.substr(0, host.rfind(':'));
-    return !house_.loopback || name == "localhost" || name == "[::1]" || name.starts_with("127.");
+    if (name == "localhost" || name == "[::1]") return true;
+    error_code none;  // a name such as 127.evil.example is no address, and may lead anywhere
+    const auto address = asio::ip::make_address_v4(name, none);
+    return !none && address.is_loopback();
   }
 
   void send(const Request& request, http::status status, const char* type, std::string body) {

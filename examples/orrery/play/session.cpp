@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <cmath>
 #include <fstream>
+#include <utility>
 
 #include "orrery/error.h"
 
@@ -137,6 +138,7 @@ json Session::handle(const std::string& text) {
   } else if (what == "restart") {
     begin(first_, static_cast<uint64_t>(message.contains("seed") ? whole(message, "seed", 0, 9e15)
                                                                  : static_cast<int64_t>(seed_) + 1));
+    return begun(what);
   } else if (what == "prompt") {
     const auto words = message.find("text");
     if (words == message.end() || !words->is_string()) refuse("has no 'text'", "words");
@@ -167,10 +169,15 @@ json Session::handle(const std::string& text) {
 json Session::receive(const std::string& bytes) {
   if (bytes.starts_with("ORRERYST")) {
     restart(setting_.world->restore(bytes));
-    return {{"done", "load"}};
+    return begun("load");
   }
   begin(picture_from(bytes, setting_.folder / (name_ + "-upload")), seed_);
-  return {{"done", "begin"}};
+  return begun("begin");
+}
+
+// The answer where a world begins anew, with the action that it goes on with: the page may still show another.
+json Session::begun(const std::string& what) const {
+  return {{"done", what}, {"row", rows_[active_]}};
 }
 
 void Session::rewind(int64_t steps) {
@@ -183,39 +190,48 @@ void Session::rewind(int64_t steps) {
 
 void Session::step() {
   const Clock::time_point start = Clock::now();
-  const std::vector<at::Tensor> imagined = setting_.world->step(lives_, rows_);
+  std::vector<at::Tensor> imagined;
+  try {
+    imagined = setting_.world->step(lives_, rows_);
+  } catch (...) {  // told once, and not again with each step that would fail alike
+    paused_ = stale_ = true;
+    throw;
+  }
   step_ms_ = std::chrono::duration<double, std::milli>(Clock::now() - start).count();
   for (size_t i = 0; i < lives_.size(); ++i) {
-    at::Tensor frames = orrery::to_video(imagined[i].unsqueeze(0).transpose(1, 2), 0).frames;  // [T,3,H,W] → [T,H,W,3]
-    if (i == active_ && recording_) record(frames);
-    shown_[i].push_back(std::move(frames));
+    shown_[i].push_back(orrery::to_video(imagined[i], 0).frames);  // [T,3,H,W] → [T,H,W,3]
     while (static_cast<int64_t>(shown_[i].size()) > lives_[i].rewindable() + 1) shown_[i].pop_front();
   }
-  const double seconds = std::chrono::duration<double>(start - last_step_).count();
+  block_ = static_cast<double>(imagined[active_].size(0));
+  const double seconds = std::chrono::duration<double>(start - last_step_).count() / block_;
   last_step_ = start;
   if (seconds < 5) measured_hz_ = measured_hz_ == 0 ? 1 / seconds : 0.8 * measured_hz_ + 0.2 / seconds;
-  // A world that is late does not hurry afterwards.
-  due_ = std::max(
-      due_ + std::chrono::duration_cast<Clock::duration>(std::chrono::duration<double>(1 / (setting_.rate_hz * speed_))),
-      Clock::now());
+  // A world that is late does not hurry afterwards. One that imagines blocks owes the next when this one has been seen.
+  due_ = std::max(due_ + std::chrono::duration_cast<Clock::duration>(
+                             std::chrono::duration<double>(block_ / (setting_.rate_hz * speed_))),
+                  Clock::now());
   peek_ = 0;
   stale_ = true;
+  if (recording_) record(shown_[active_].back());
 }
 
+// Last of a step, so that a full disk ends the recording and not the world.
 void Session::record(const at::Tensor& frames) {
-  recording_->write(frames);
-  recorded_frames_ += frames.size(0);
-  if (recorded_frames_ >= kMostRecorded) recording_->finish(), recording_.reset();
+  try {
+    recording_->write(frames);
+    recorded_frames_ += frames.size(0);
+    if (recorded_frames_ >= kMostRecorded) recording_->finish(), recording_.reset();
+  } catch (...) {
+    recording_.reset();
+    recorded_frames_ = 0;
+    throw;
+  }
 }
 
 json Session::stop_recording() {
-  if (recorded_frames_ == 0) {
-    recording_.reset();
-    refuse("stops a recording that has no frame", "some steps first");
-  }
-  if (recording_) recording_->finish();
-  recording_.reset();
-  recorded_frames_ = 0;
+  const auto recording = std::move(recording_);
+  if (std::exchange(recorded_frames_, 0) == 0) refuse("stops a recording that has no frame", "some steps first");
+  if (recording) recording->finish();
   return {{"done", "stop"}, {"recording", "/recordings/" + recorded_.filename().string()}};
 }
 
@@ -237,6 +253,7 @@ std::string Session::picture() {
                        {"hz", measured_hz_},
                        {"rewindable", lives_[active_].rewindable()},
                        {"peek", peek_},
+                       {"seconds_ago", static_cast<double>(peek_) * block_ / setting_.rate_hz},
                        {"paused", paused_},
                        {"recording", recording_ != nullptr},
                        {"echo", echo_},

@@ -21,7 +21,7 @@ struct Setting {
   const orrery::World* world = nullptr;
   orrery::Video first;           ///< the picture a world begins with; none where it begins with words
   orrery::WorldPrompt prompt;    ///< what it is told then
-  double rate_hz = 10;           ///< steps a second
+  double rate_hz = 10;           ///< frames a second
   std::filesystem::path folder;  ///< for uploads and recordings
 };
 
@@ -51,6 +51,7 @@ class Session {
   };
   void begin(orrery::Video picture, uint64_t seed);
   void restart(orrery::State state);
+  nlohmann::json begun(const std::string& what) const;
   void rewind(int64_t steps);
   void record(const at::Tensor& frames);
   nlohmann::json stop_recording();
@@ -68,6 +69,7 @@ class Session {
   size_t active_ = 0;
   int64_t peek_ = 0;  // how far back the slider looks
   bool paused_ = false, stale_ = true;
+  double block_ = 1;  // frames of a step
   double speed_ = 1, step_ms_ = 0, echo_ = -1, measured_hz_ = 0;
   Clock::time_point due_ = Clock::now(), last_step_{};
   std::unique_ptr<orrery::VideoWriter> recording_;

@@ -41,7 +41,7 @@ ActionSpace minecraft_actions() {
   space.width = static_cast<int64_t>(space.names.size());
   space.units = "keys and buttons 0 or 1; camera as a share of 20 degrees, cameraX down, cameraY right";
   space.rate_hz = 20;
-  constexpr double kGlance = 0.25;  // 5 degrees
+  constexpr double kGlance = 0.25, kSwing = 0.5;  // 5 and 10 degrees
   const std::vector<double> still(space.names.size(), 0.0);
   space.named["nothing"] = still;
   for (size_t i = 0; i < space.names.size(); ++i) {
@@ -60,6 +60,8 @@ ActionSpace minecraft_actions() {
   }
   for (const char* way : {"forward", "back", "left", "right"}) space.named[std::string("move ") + way] = space.named.at(way);
   space.idle = still;
+  space.pointer = {16, 15};  // cameraY to the right, cameraX down
+  space.pointer_turn = {kSwing, kSwing};
   space.keys_add = true;
   space.keys = {{"w", "forward"},
                 {"s", "back"},
@@ -67,7 +69,7 @@ ActionSpace minecraft_actions() {
                 {"d", "right"},
                 {" ", "jump"},
                 {"Shift", "sneak"},
-                {"Control", "sprint"},
+                {"r", "sprint"},  // Control and W would close a browser's tab
                 {"e", "inventory"},
                 {"q", "drop"},
                 {"f", "swapHands"},

@@ -72,6 +72,8 @@ ActionSpace game_actions(const Config& network) {
       if (space.named.contains(name)) space.keys[key] = name;
   }
   if (!config.enable_mouse) return space;
+  space.pointer = {space.width - 1, space.width - 2};  // yaw to the right, pitch up
+  space.pointer_turn = {kTurn, -kTurn};
   const auto turn = [&](const char* name, size_t back, double by) {
     std::vector<double> row = still;
     row[row.size() - back] = by;
