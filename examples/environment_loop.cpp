@@ -32,7 +32,8 @@ double distance_in(const at::Tensor& frame) {
 
 std::vector<double> any_action(const orrery::ActionSpace& space, std::mt19937_64& random) {
   std::vector<double> row;
-  for (int64_t i = 0; i < space.width; ++i) row.push_back(std::uniform_real_distribution(space.low[i], space.high[i])(random));
+  for (int64_t i = 0; i < space.width; ++i)
+    row.push_back(std::uniform_real_distribution(space.low[i], space.high[i])(random));
   return row;
 }
 
@@ -77,7 +78,8 @@ int main(int argc, char** argv) try {
     std::vector<std::vector<double>> actions(kWorlds);
     while (over == 0) {
       for (int64_t i = 0; steps % kHeld == 0 && i < kWorlds; ++i)
-        actions[i] = thinks ? best_action(*world, environment.states()[i], random) : any_action(environment.action_space(), random);
+        actions[i] =
+            thinks ? best_action(*world, environment.states()[i], random) : any_action(environment.action_space(), random);
       const orrery::Steps seen = environment.step(actions);
       ++steps;
       for (int64_t i = 0; i < kWorlds; ++i) {

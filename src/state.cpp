@@ -35,10 +35,9 @@ State State::fork() const {
 
 std::vector<State> State::fork(int64_t count) const {
   if (count < 0)
-    throw Error(ErrorKind::kArgument, {.place = "fork",
-                                       .what = "cannot make so many worlds",
-                                       .expected = "0 or more",
-                                       .got = std::to_string(count)});
+    throw Error(
+        ErrorKind::kArgument,
+        {.place = "fork", .what = "cannot make so many worlds", .expected = "0 or more", .got = std::to_string(count)});
   std::vector<State> forks;
   forks.reserve(static_cast<size_t>(count));
   for (int64_t i = 0; i < count; ++i) forks.push_back(fork());

@@ -45,10 +45,8 @@ void check_frames(const at::Tensor& frames) {
   if (pictures && frames.scalar_type() == at::kByte && frames.is_cpu()) return;
   std::ostringstream got;
   got << at::toString(frames.scalar_type()) << ' ' << frames.sizes() << " on " << frames.device();
-  throw Error(ErrorKind::kArgument, {.place = "observation",
-                                     .what = "is no picture",
-                                     .expected = "uint8 [T,H,W,3] on the CPU",
-                                     .got = got.str()});
+  throw Error(ErrorKind::kArgument,
+              {.place = "observation", .what = "is no picture", .expected = "uint8 [T,H,W,3] on the CPU", .got = got.str()});
 }
 
 }  // namespace

@@ -182,9 +182,14 @@ TEST_F(WorldStateTest, SoManyForksCannotBe) {
 }
 
 TEST_F(WorldStateTest, WhatIsNoPictureBeginsNoWorld) {
-  for (const at::Tensor& frames : {at::zeros({1, 8, 8, 3}), at::zeros({8, 8, 3}, at::kByte), at::zeros({1, 8, 8, 4}, at::kByte),
-                                   at::zeros({1, 0, 8, 3}, at::kByte), at::zeros({}, at::kByte)})
-    EXPECT_THAT(error_of([&] { world_->begin({frames, 0}); }, ErrorKind::kArgument),
+  for (const at::Tensor& frames :
+       {at::zeros({1, 8, 8, 3}), at::zeros({8, 8, 3}, at::kByte), at::zeros({1, 8, 8, 4}, at::kByte),
+        at::zeros({1, 0, 8, 3}, at::kByte), at::zeros({}, at::kByte)})
+    EXPECT_THAT(error_of(
+                    [&] {
+                      world_->begin({frames, 0});
+                    },
+                    ErrorKind::kArgument),
                 HasSubstr("observation: is no picture; expected uint8 [T,H,W,3]"));
   EXPECT_THAT(error_of([&] { world_->begin({at::zeros({0, 8, 8, 3}, at::kByte), 0}); }), HasSubstr("has no frame"));
 }

@@ -13,7 +13,8 @@ namespace orrery {
 
 struct ModelDescription;  ///< orrery/load.h
 
-/// What a world's actions are: one row of `width` numbers a step, in the simulator's (or the data set's) own units. Plain data.
+/// What a world's actions are: one row of `width` numbers a step, in the simulator's (or the data set's) own units. Plain
+/// data.
 struct ORRERY_API ActionSpace {
   std::string name;                                  ///< of the world
   bool discrete = false;                             ///< a row is one index
@@ -31,8 +32,8 @@ struct ORRERY_API ActionSpace {
   bool keys_add = false;                    ///< rows of keys held together add up; otherwise the newest key counts
   std::map<std::string, std::vector<double>> key_deltas;  ///< key → how far it moves the last row, each step
   std::vector<int64_t> pointer;  ///< the numbers that follow a pointer's x and y over the picture, low … high
-  /// Of a camera that a pointer turns, in place of low … high: the two numbers at the right and the lower edge. In the middle,
-  /// and when the pointer is let go, they are those of `idle`. Empty: they stay where the pointer was.
+  /// Of a camera that a pointer turns, in place of low … high: the two numbers at the right and the lower edge. In the
+  /// middle, and when the pointer is let go, they are those of `idle`. Empty: they stay where the pointer was.
   std::vector<double> pointer_turn;
 
   /// Reads action_space.json. Throws Error(kConfig) where ranges, names and rows do not fit each other.

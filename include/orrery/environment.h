@@ -67,7 +67,7 @@ class ORRERY_API Environment {
   /// For a single world.
   Steps step(const std::vector<double>& action) { return step(std::vector<std::vector<double>>{action}); }
 
-  const World& world() const { return *world_; }    ///< what it plays in
+  const World& world() const { return *world_; }  ///< what it plays in
   /// What a row of action is: names, ranges, named rows.
   const ActionSpace& action_space() const { return world_->action_space(); }
   int64_t count() const { return options_.count; }  ///< N

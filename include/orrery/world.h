@@ -63,8 +63,8 @@ class ORRERY_API World {
   /// Height and width of imagined frames, in pixels.
   virtual int64_t height() const = 0;
   virtual int64_t width() const = 0;  ///< see height()
-  /// A hash of all configurations and weights, computed when first asked for (save() and restore() ask): it reads the model's
-  /// files. Throws Error(kWeights) where they cannot be read any more.
+  /// A hash of all configurations and weights, computed when first asked for (save() and restore() ask): it reads the
+  /// model's files. Throws Error(kWeights) where they cannot be read any more.
   uint64_t hash() const;
 
   /// A world at rest in front of this picture (one frame), or in the middle of these (several); any size. Throws

@@ -90,8 +90,8 @@ TEST_F(RolloutTest, ARecordingIsImaginedAgainToTheByte) {
     return run_program(line);
   };
   const Ended first = roll(world_,
-                           {"-i", world_ + "/sample/first_frame.png", "--actions", json(R"(["left",[9,400],"up"])"), "--seed",
-                            "11", "--record", drive},
+                           {"-i", world_ + "/sample/first_frame.png", "--actions", json(R"(["left",[9,400],"up"])"),
+                            "--seed", "11", "--record", drive},
                            "first.safetensors");
   ASSERT_EQ(first.code, 0) << first.err;
   const Ended again = roll(world_, {"--replay", drive}, "again.safetensors");

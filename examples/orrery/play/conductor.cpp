@@ -91,8 +91,7 @@ void Conductor::serve(Seat& seat, std::deque<Message> messages) {
     }
   };
   attempt([&] {
-    if (!seat.session)
-      seat.session = std::make_unique<Session>(setting_, std::to_string(seat.number));
+    if (!seat.session) seat.session = std::make_unique<Session>(setting_, std::to_string(seat.number));
   });
   if (!seat.session) return;
   for (Message& message : messages)

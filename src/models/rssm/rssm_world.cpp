@@ -71,19 +71,20 @@ class RssmWorld final : public World {
  private:
   State observe(const Video& observed, uint64_t seed, const WorldPrompt& prompt) const override {
     if (observed.num_frames() > 0)
-      throw Error(ErrorKind::kArgument, {.place = "observation",
-                                         .what = "cannot be used: this world sees measured states, not pictures",
-                                         .expected = "conditions.known float [1," +
-                                                     std::to_string(network_->observation_size()) + ",T,1,1]",
-                                         .got = "a picture"});
+      throw Error(ErrorKind::kArgument,
+                  {.place = "observation",
+                   .what = "cannot be used: this world sees measured states, not pictures",
+                   .expected = "conditions.known float [1," + std::to_string(network_->observation_size()) + ",T,1,1]",
+                   .got = "a picture"});
     // A measured state is this world's latent frame: [1,S,T,1,1].
     const at::Tensor& known = prompt.conditions.known;
     const int64_t size = network_->observation_size();
-    if (!known.defined() || known.dim() != 5 || known.size(2) < 1 || known.sizes() != at::IntArrayRef({1, size, known.size(2), 1, 1}))
-      throw Error(ErrorKind::kArgument,
-                  {.place = "conditions.known",
-                   .what = "is needed: this world sees measured states, not pictures",
-                   .expected = "float [1," + std::to_string(size) + ",T,1,1], and conditions.actions [1,T-1,1] between them"});
+    if (!known.defined() || known.dim() != 5 || known.size(2) < 1 ||
+        known.sizes() != at::IntArrayRef({1, size, known.size(2), 1, 1}))
+      throw Error(ErrorKind::kArgument, {.place = "conditions.known",
+                                         .what = "is needed: this world sees measured states, not pictures",
+                                         .expected = "float [1," + std::to_string(size) +
+                                                     ",T,1,1], and conditions.actions [1,T-1,1] between them"});
     const at::Tensor seen = known.flatten(2).transpose(1, 2);  // [1,T,S]
     const at::Tensor& between = prompt.conditions.actions;
     if (seen.size(1) > 1 &&
