@@ -15,9 +15,10 @@ struct Frames {
   bool nv12 = false;
   bool bt709 = true;
   int64_t frames = 0, in_h = 0, in_w = 0, out_h = 0, out_w = 0;
-  void* bytes = nullptr;    ///< RGB8 [T,h,w,3], or NV12 luma [T,h,w]
-  void* chroma = nullptr;   ///< NV12 [T,h/2,w/2,2]: Cb, Cr
-  void* numbers = nullptr;  ///< [T,3,H,W]
+  void* bytes = nullptr;         ///< RGB8 [T,h,w,3], or NV12 luma [T,h,w]
+  void* chroma = nullptr;        ///< NV12 [T,h/2,w/2,2]: Cb, Cr
+  void* numbers = nullptr;       ///< [T,3,H,W], planes of H·W side by side
+  int64_t frame = 0, plane = 0;  ///< strides of T and of the colours, in elements
 };
 
 struct Colour {
@@ -25,18 +26,17 @@ struct Colour {
 };
 
 ORRERY_EVERYWHERE uint8_t byte_of(float value) {
-  const float kept = value < 0 ? 0.0f : (value > 255 ? 255.0f : value);
-  return static_cast<uint8_t>(static_cast<int>(kept + 0.5f));
+  const float kept = value > 0 ? (value < 255 ? value : 255.0f) : 0.0f;  // NaN: 0
+  return static_cast<uint8_t>(static_cast<int>(rintf(kept)));            // halves to even, as LibTorch rounds
 }
 
 /// One input pixel as RGB.
 template <class T>
 ORRERY_EVERYWHERE Colour pixel_at(const Frames& p, int64_t frame, int64_t y, int64_t x) {
   if (!p.to_numbers) {
-    const int64_t area = p.in_h * p.in_w, at = frame * 3 * area + y * p.in_w + x;
-    const T* numbers = static_cast<const T*>(p.numbers);
-    return {(to_float(numbers[at]) + 1) * 127.5f, (to_float(numbers[at + area]) + 1) * 127.5f,
-            (to_float(numbers[at + 2 * area]) + 1) * 127.5f};
+    const T* numbers = static_cast<const T*>(p.numbers) + frame * p.frame + y * p.in_w + x;
+    return {(to_float(numbers[0]) + 1) * 127.5f, (to_float(numbers[p.plane]) + 1) * 127.5f,
+            (to_float(numbers[2 * p.plane]) + 1) * 127.5f};
   }
   const auto* bytes = static_cast<const uint8_t*>(p.bytes);
   const int64_t at = (frame * p.in_h + y) * p.in_w + x;
@@ -79,11 +79,10 @@ ORRERY_EVERYWHERE void convert_square(const Frames& p, int64_t frame, int64_t sq
     if (y >= p.out_h || x >= p.out_w) continue;
     const Colour c = resized_at<T>(p, frame, y, x);
     if (p.to_numbers) {
-      const int64_t area = p.out_h * p.out_w, at = frame * 3 * area + y * p.out_w + x;
-      T* numbers = static_cast<T*>(p.numbers);
-      numbers[at] = from_float<T>(c.r / 127.5f - 1);
-      numbers[at + area] = from_float<T>(c.g / 127.5f - 1);
-      numbers[at + 2 * area] = from_float<T>(c.b / 127.5f - 1);
+      T* numbers = static_cast<T*>(p.numbers) + frame * p.frame + y * p.out_w + x;
+      numbers[0] = from_float<T>(c.r / 127.5f - 1);
+      numbers[p.plane] = from_float<T>(c.g / 127.5f - 1);
+      numbers[2 * p.plane] = from_float<T>(c.b / 127.5f - 1);
       continue;
     }
     auto* bytes = static_cast<uint8_t*>(p.bytes);

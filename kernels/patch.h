@@ -12,50 +12,56 @@
 
 namespace orrery::kernels {
 
-/// Moves between pixels [B, C, t·pt, h·ps, w·ps] and patches [B, K·C, t, h, w], K = pt·ps·ps, channel k·C + c for the pixel
-/// (kt, ky, kx) of its patch, k = (kt·ps + ky)·ps + kx: pixel (un)shuffle, or, with `haar` and sides of 2 (pt 1 or 2), the
-/// orthonormal Haar transform, k counting low and high of each axis.
+/// Moves between pixels [B, C, T, h·ps, w·ps], those of a row side by side, and patches [B, C, pt, ps, ps, t, h, w] of any
+/// strides: pixel (un)shuffle in the layout that the network wants, or, with `haar` and sides of 2 (pt 1 or 2), the
+/// orthonormal Haar transform, whose kt, ky and kx count low and high of each axis. T = t·pt − lead: a clip's first frame
+/// stands for the `lead` frames before it too, and on the way back those are left out.
 struct Patch {
   Number type = Number::kFloat32;
   bool to_pixels = false, haar = false;
-  int pt = 1, ps = 2;
+  int pt = 1, ps = 2, lead = 0;
   int64_t batch = 0, channels = 0, t = 0, h = 0, w = 0;
+  int64_t pixel_batch = 0, pixel_channel = 0, pixel_frame = 0, pixel_row = 0;  ///< strides in elements
+  int64_t patch_batch = 0, patch_channel = 0, patch_kt = 0, patch_ky = 0, patch_kx = 0, patch_t = 0, patch_h = 0,
+          patch_w = 0;
   const void* in = nullptr;
   void* out = nullptr;
 };
 
-/// Where cell `cell` of B·C·t·h·w begins on the side of the pixels, and on that of the patches.
-ORRERY_EVERYWHERE int64_t pixel_of(const Patch& p, int64_t cell) {
-  const int64_t x = cell % p.w, y = cell / p.w % p.h, frame = cell / (p.w * p.h);  // frame counts t in B·C·t
-  return (frame * p.pt * p.h + y) * p.ps * (p.ps * p.w) + x * p.ps;
-}
-ORRERY_EVERYWHERE int64_t patch_of(const Patch& p, int64_t cell) {
-  const int64_t volume = p.t * p.h * p.w, channel = cell / volume, b = channel / p.channels;
-  return cell + b * (int64_t{p.pt} * p.ps * p.ps - 1) * p.channels * volume;
-}
-
-/// One cell: the body of both kernels.
+/// One patch of one channel, cell `cell` of B·C·t·h·w: the body of both kernels.
 template <class T>
 ORRERY_EVERYWHERE void move_cell(const Patch& p, int64_t cell) {
-  const int64_t first_pixel = pixel_of(p, cell), first_patch = patch_of(p, cell);
-  const int64_t row = p.w * p.ps, frame = p.h * p.ps * row, step = p.channels * p.t * p.h * p.w;
+  const int64_t x = cell % p.w, y = cell / p.w % p.h, frame = cell / (p.w * p.h) % p.t;
+  const int64_t channel = cell / (p.w * p.h * p.t) % p.channels, b = cell / (p.w * p.h * p.t) / p.channels;
+  const int64_t first_patch =
+      b * p.patch_batch + channel * p.patch_channel + frame * p.patch_t + y * p.patch_h + x * p.patch_w;
+  const int64_t first_pixel = b * p.pixel_batch + channel * p.pixel_channel + y * p.ps * p.pixel_row + x * p.ps;
+  const int64_t first_frame = frame * p.pt - p.lead;
   const T* in = static_cast<const T*>(p.in);
   T* out = static_cast<T*>(p.out);
   if (!p.haar) {
-    for (int kt = 0, k = 0; kt < p.pt; ++kt)
+    for (int kt = 0; kt < p.pt; ++kt) {
+      const int64_t f = first_frame + kt, of_frame = first_pixel + (f < 0 ? 0 : f) * p.pixel_frame;
+      if (p.to_pixels && f < 0) continue;
       for (int ky = 0; ky < p.ps; ++ky)
-        for (int kx = 0; kx < p.ps; ++kx, ++k) {
-          const int64_t pixel = first_pixel + kt * frame + ky * row + kx, patch = first_patch + k * step;
+        for (int kx = 0; kx < p.ps; ++kx) {
+          const int64_t pixel = of_frame + ky * p.pixel_row + kx;
+          const int64_t patch = first_patch + kt * p.patch_kt + ky * p.patch_ky + kx * p.patch_kx;
           p.to_pixels ? out[pixel] = in[patch] : out[patch] = in[pixel];
         }
+    }
     return;
   }
+  const auto pixel_of = [&](int k) {
+    const int64_t f = first_frame + (k >> 2);
+    return first_pixel + (f < 0 ? 0 : f) * p.pixel_frame + (k >> 1 & 1) * p.pixel_row + (k & 1);
+  };
+  const auto patch_of = [&](int k) {
+    return first_patch + (k >> 2) * p.patch_kt + (k >> 1 & 1) * p.patch_ky + (k & 1) * p.patch_kx;
+  };
   float values[8];  // in registers, which is why the loops must be unrolled
   ORRERY_UNROLL
-  for (int k = 0; k < 8; ++k) {
-    const int64_t pixel = first_pixel + (k >> 2) * frame + (k >> 1 & 1) * row + (k & 1), patch = first_patch + k * step;
-    values[k] = k < 4 * p.pt ? to_float(in[p.to_pixels ? patch : pixel]) : 0.0f;
-  }
+  for (int k = 0; k < 8; ++k) values[k] = k < 4 * p.pt ? to_float(in[p.to_pixels ? patch_of(k) : pixel_of(k)]) : 0.0f;
   // One axis after the other; the transform is its own inverse.
   ORRERY_UNROLL
   for (int axis = 1; axis < 8; axis *= 2) {
@@ -69,8 +75,8 @@ ORRERY_EVERYWHERE void move_cell(const Patch& p, int64_t cell) {
   }
   ORRERY_UNROLL
   for (int k = 0; k < 8; ++k) {
-    const int64_t pixel = first_pixel + (k >> 2) * frame + (k >> 1 & 1) * row + (k & 1), patch = first_patch + k * step;
-    if (k < 4 * p.pt) out[p.to_pixels ? pixel : patch] = from_float<T>(values[k]);
+    if (k >= 4 * p.pt || (p.to_pixels && first_frame + (k >> 2) < 0)) continue;
+    out[p.to_pixels ? pixel_of(k) : patch_of(k)] = from_float<T>(values[k]);
   }
 }
 

@@ -33,6 +33,13 @@ int for_float_type(Number type, With&& with) {
   return type == Number::kFloat32 ? with_type<float>(with) : for_half_type(type, with);
 }
 
+/// How many blocks of `each` hold `count` items, along the first axis of a grid; 0, which no device starts, for more than it
+/// has room for.
+inline unsigned blocks_of(int64_t count, int64_t each) {
+  const int64_t blocks = count / each + (count % each != 0);
+  return blocks <= 0x7FFFFFFF ? static_cast<unsigned>(blocks) : 0;
+}
+
 inline bool aligned16(const void* pointer) {
   return reinterpret_cast<uintptr_t>(pointer) % 16 == 0;
 }

@@ -35,15 +35,14 @@ void attend(const PagedAttention& p, int64_t row) {
   std::vector<float> scores(static_cast<size_t>(p.visible));
   float largest = -INFINITY;
   for (int64_t i = 0; i < p.visible; ++i) {
-    const int64_t at = (row_of_visible(p, sequence, i) * p.kv_heads + kv_head) * p.width;
-    scores[i] = product(p, query, static_cast<const T*>(p.keys) + at, i);
+    scores[i] = product(p, query, static_cast<const T*>(p.keys) + place_of_visible(p, p.key_pages, sequence, kv_head, i), i);
     largest = std::max(largest, scores[i]);
   }
   std::vector<double> sums(static_cast<size_t>(p.width));
   double total = 0;
   for (int64_t i = 0; i < p.visible; ++i) {
     const double weight = std::exp(static_cast<double>(scores[i]) - largest);
-    const T* value = static_cast<const T*>(p.values) + (row_of_visible(p, sequence, i) * p.kv_heads + kv_head) * p.width;
+    const T* value = static_cast<const T*>(p.values) + place_of_visible(p, p.value_pages, sequence, kv_head, i);
     total += weight;
     for (int64_t c = 0; c < p.width; ++c) sums[c] += weight * to_float(value[c]);
   }

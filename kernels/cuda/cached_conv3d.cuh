@@ -157,8 +157,7 @@ inline int launch_cached_conv3d(const CachedConv3d& p, void* stream) {
   if (rows == 0 || p.out == 0) return 0;
   const bool aligned = aligned16(p.x) && aligned16(p.cache) && aligned16(p.weight) && p.in % 8 == 0;
   if (!aligned || (p.upsample != 1 && p.upsample != 2)) return kInvalidValue;
-  const dim3 grid(static_cast<unsigned>((rows + kConvRows - 1) / kConvRows),
-                  static_cast<unsigned>((p.out + kConvColumns - 1) / kConvColumns));
+  const dim3 grid(blocks_of(rows, kConvRows), blocks_of(p.out, kConvColumns));
   return for_half_type(p.type, [&](auto number) {
     using T = decltype(number);
     return simt::launch(p.gamma ? cached_conv3d_kernel<T, true> : cached_conv3d_kernel<T, false>, grid, 128, stream, p);
@@ -169,8 +168,7 @@ inline int launch_pixel_factor(const PixelFactor& p, void* stream) {
   if (p.count == 0) return 0;
   if (!aligned16(p.x) || p.channels % 8 != 0) return kInvalidValue;
   return for_half_type(p.type, [&](auto number) {
-    return simt::launch(pixel_factor_kernel<decltype(number)>, dim3(static_cast<unsigned>((p.count + 7) / 8)), 256, stream,
-                        p);
+    return simt::launch(pixel_factor_kernel<decltype(number)>, dim3(blocks_of(p.count, 8)), 256, stream, p);
   });
 }
 

@@ -19,7 +19,7 @@ __global__ void __launch_bounds__(256) frames_kernel(Frames p) {
 inline int launch_frames(const Frames& p, void* stream) {
   const int64_t squares = squares_of_frame(p);
   if (squares == 0 || p.frames == 0) return 0;
-  const dim3 grid(static_cast<unsigned>((squares + 255) / 256), static_cast<unsigned>(p.frames < 32768 ? p.frames : 32768));
+  const dim3 grid(blocks_of(squares, 256), static_cast<unsigned>(p.frames < 32768 ? p.frames : 32768));
   return for_float_type(p.type,
                         [&](auto number) { return simt::launch(frames_kernel<decltype(number)>, grid, 256, stream, p); });
 }

@@ -2,6 +2,7 @@
 
 #include <simt.h>
 
+#include "kernels/common/dispatch.h"
 #include "kernels/fsq.h"
 
 // A thread a row; the numbers of a row may lie a plane apart, so that neighbouring threads read neighbouring numbers.
@@ -14,7 +15,7 @@ inline __global__ void __launch_bounds__(256) fsq_kernel(Fsq p) {
 
 inline int launch_fsq(const Fsq& p, void* stream) {
   if (p.rows == 0) return 0;
-  return simt::launch(fsq_kernel, dim3(static_cast<unsigned>((p.rows + 255) / 256)), 256, stream, p);
+  return simt::launch(fsq_kernel, dim3(blocks_of(p.rows, 256)), 256, stream, p);
 }
 
 }  // namespace orrery::kernels

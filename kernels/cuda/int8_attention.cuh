@@ -125,8 +125,7 @@ inline int launch_quantize_heads(const QuantizeHeads& p, void* stream) {
   const int64_t rows = p.batch * p.heads * p.tokens;
   if (rows == 0) return 0;
   return for_half_type(p.type, [&](auto number) {
-    return simt::launch(quantize_heads_kernel<decltype(number)>, dim3(static_cast<unsigned>((rows + 7) / 8)), 256, stream,
-                        p);
+    return simt::launch(quantize_heads_kernel<decltype(number)>, dim3(blocks_of(rows, 8)), 256, stream, p);
   });
 }
 
@@ -135,8 +134,7 @@ inline int launch_int8_attention(const Int8Attention& p, void* stream) {
   const bool aligned =
       aligned16(p.query) && aligned16(p.key) && aligned16(p.value) && p.value_token % 8 == 0 && p.value_batch % 8 == 0;
   if (!aligned || p.keys == 0 || p.heads > 65535 || p.batch > 65535) return kInvalidValue;
-  const dim3 grid(static_cast<unsigned>((p.queries + 63) / 64), static_cast<unsigned>(p.heads),
-                  static_cast<unsigned>(p.batch));
+  const dim3 grid(blocks_of(p.queries, 64), static_cast<unsigned>(p.heads), static_cast<unsigned>(p.batch));
   return for_half_type(p.type, [&](auto number) {
     using T = decltype(number);
     if (p.width == 64) return simt::launch(int8_attention_kernel<T, 64>, grid, 128, stream, p);

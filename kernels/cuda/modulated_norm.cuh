@@ -111,7 +111,7 @@ inline bool allows16(const Modulation& m) {
 }
 
 inline dim3 grid_of_rows(int64_t rows) {
-  return dim3(static_cast<unsigned>((rows + kRowsPerBlock - 1) / kRowsPerBlock));
+  return dim3(blocks_of(rows, kRowsPerBlock));
 }
 
 inline int launch_modulated_norm(const ModulatedNorm& p, void* stream) {

@@ -50,9 +50,8 @@ __device__ __forceinline__ void load_keys(const PagedAttention& p, AttentionShar
   const int row = threadIdx.x / 2;
   const int64_t i = first + row;
   const bool inside = i < p.visible;
-  const int64_t at = inside ? (row_of_visible(p, sequence, i) * p.kv_heads + kv_head) * kWidth : 0;
-  const T* key = static_cast<const T*>(p.keys) + at;
-  const T* value = static_cast<const T*>(p.values) + at;
+  const T* key = static_cast<const T*>(p.keys) + (inside ? place_of_visible(p, p.key_pages, sequence, kv_head, i) : 0);
+  const T* value = static_cast<const T*>(p.values) + (inside ? place_of_visible(p, p.value_pages, sequence, kv_head, i) : 0);
 #pragma unroll
   for (int c = 0; c < kWidth / 32; ++c) {
     const int a = 2 * c + threadIdx.x % 2, b = a + kWidth / 16;
@@ -124,8 +123,7 @@ inline int launch_paged_attention(const PagedAttention& p, void* stream) {
   const bool aligned =
       aligned16(p.query) && aligned16(p.keys) && aligned16(p.values) && p.query_token % 8 == 0 && p.query_batch % 8 == 0;
   if (!aligned || p.visible == 0 || p.heads > 65535 || p.batch > 65535) return kInvalidValue;
-  const dim3 grid(static_cast<unsigned>((p.queries + kAttentionRows - 1) / kAttentionRows), static_cast<unsigned>(p.heads),
-                  static_cast<unsigned>(p.batch));
+  const dim3 grid(blocks_of(p.queries, kAttentionRows), static_cast<unsigned>(p.heads), static_cast<unsigned>(p.batch));
   return for_half_type(p.type, [&](auto number) {
     using T = decltype(number);
     if (p.width == 64) return simt::launch(paged_attention_kernel<T, 64>, grid, 128, stream, p);

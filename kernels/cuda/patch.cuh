@@ -19,7 +19,7 @@ inline int launch_patch(const Patch& p, void* stream) {
   const int64_t cells = p.batch * p.channels * p.t * p.h * p.w;
   if (cells == 0) return 0;
   return for_float_type(p.type, [&](auto number) {
-    return simt::launch(patch_kernel<decltype(number)>, dim3(static_cast<unsigned>((cells + 255) / 256)), 256, stream, p);
+    return simt::launch(patch_kernel<decltype(number)>, dim3(blocks_of(cells, 256)), 256, stream, p);
   });
 }
 

@@ -70,7 +70,7 @@ inline int launch_qk_norm_rope(const QkNormRope& p, void* stream) {
   const int64_t items = p.batch * p.tokens * (p.over_all_heads ? 1 : p.heads);
   if (items == 0 || p.width == 0) return 0;
   return for_float_type(p.type, [&](auto number) {
-    return simt::launch(qk_norm_rope_kernel<decltype(number)>, dim3(static_cast<unsigned>((items + 7) / 8)), 256, stream, p);
+    return simt::launch(qk_norm_rope_kernel<decltype(number)>, dim3(blocks_of(items, 8)), 256, stream, p);
   });
 }
 

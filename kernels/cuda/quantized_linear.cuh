@@ -52,7 +52,7 @@ __global__ void __launch_bounds__(256) quantized_linear_kernel(QuantizedLinear p
 
 template <class T, class W>
 int launch_quantized_linear_of(const QuantizedLinear& p, void* stream) {
-  const dim3 grid(static_cast<unsigned>((p.out + 7) / 8));
+  const dim3 grid(blocks_of(p.out, 8));
   const bool wide = p.in % 16 == 0 && aligned16(p.x) && aligned16(p.weight) && p.x_stride % simt::kVector<T> == 0;
   if (!wide) return simt::launch(quantized_linear_kernel<T, W, 1, false>, grid, 256, stream, p);
   return simt::launch(p.rows == 1 ? quantized_linear_kernel<T, W, 1, true> : quantized_linear_kernel<T, W, 4, true>, grid,

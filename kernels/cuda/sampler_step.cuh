@@ -19,7 +19,7 @@ __global__ void __launch_bounds__(256) sampler_step_kernel(SamplerStep p) {
 inline int launch_sampler_step(const SamplerStep& p, void* stream) {
   const int64_t groups = groups_of_frame(p);
   if (groups == 0 || p.frames == 0) return 0;
-  const dim3 grid(static_cast<unsigned>((groups + 255) / 256), static_cast<unsigned>(p.frames < 32768 ? p.frames : 32768));
+  const dim3 grid(blocks_of(groups, 256), static_cast<unsigned>(p.frames < 32768 ? p.frames : 32768));
   return for_float_type(
       p.type, [&](auto number) { return simt::launch(sampler_step_kernel<decltype(number)>, grid, 256, stream, p); });
 }

@@ -89,7 +89,7 @@ inline int launch_top_p(const TopP& p, void* stream) {
   if (p.rows == 0) return 0;
   if (p.vocabulary == 0) return kInvalidValue;
   return for_float_type(p.type, [&](auto number) {
-    return simt::launch(top_p_kernel<decltype(number)>, dim3(static_cast<unsigned>(p.rows)), kTopPThreads, stream, p);
+    return simt::launch(top_p_kernel<decltype(number)>, dim3(blocks_of(p.rows, 1)), kTopPThreads, stream, p);
   });
 }
 

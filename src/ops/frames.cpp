@@ -35,10 +35,12 @@ kernels::Frames sized(int64_t frames, int64_t in_h, int64_t in_w, int64_t height
 }
 
 at::Tensor to_numbers(const Operands& operands, kernels::Frames p, const at::Tensor& bytes, at::ScalarType dtype) {
-  const at::Tensor numbers = at::empty({p.frames, 3, p.out_h, p.out_w}, bytes.options().dtype(dtype));
+  const at::Tensor numbers = at::empty({3, p.frames, p.out_h, p.out_w}, bytes.options().dtype(dtype)).transpose(0, 1);
   p.type = number_of(dtype);
   p.bytes = const_cast<void*>(bytes.const_data_ptr());
   p.numbers = numbers.mutable_data_ptr();
+  p.frame = numbers.stride(0);
+  p.plane = numbers.stride(1);
   run(operands, p);
   return numbers;
 }
@@ -47,12 +49,17 @@ at::Tensor to_numbers(const Operands& operands, kernels::Frames p, const at::Ten
 kernels::Frames from_numbers(Operands& operands, const at::Tensor& numbers, int64_t height, int64_t width, bool even) {
   operands.first("numbers", numbers, {at::kFloat, at::kBFloat16, at::kHalf})
       .also("numbers", numbers, numbers.scalar_type(), {-1, 3, -1, -1})
-      .contiguous("numbers", numbers);
+      .rows("numbers", numbers)
+      .require(numbers.size(2) <= 1 || numbers.stride(2) == numbers.size(3), "numbers",
+               "must have the rows of a plane side by side", "a stride of " + std::to_string(numbers.size(3)),
+               std::to_string(numbers.stride(2)));
   check_sizes(operands, numbers.size(2), numbers.size(3), height, width, even);
   kernels::Frames p = sized(numbers.size(0), numbers.size(2), numbers.size(3), height, width);
   p.type = number_of(numbers.scalar_type());
   p.to_numbers = false;
   p.numbers = const_cast<void*>(numbers.const_data_ptr());
+  p.frame = numbers.stride(0);
+  p.plane = numbers.stride(1);
   return p;
 }
 

@@ -3,6 +3,7 @@
 #include <ATen/core/Tensor.h>
 
 #include <cstdint>
+#include <vector>
 
 namespace orrery::ops {
 
@@ -26,5 +27,20 @@ int64_t visible_tokens(const PagedKeys& cache, int64_t window);
 /// 128; on the CPU float32 too. Returns [B,N,heads,D]. Throws Error(kArgument) naming the operand.
 at::Tensor paged_attention(const at::Tensor& query, const PagedKeys& cache, int64_t window, const at::Tensor& cos,
                            const at::Tensor& sin, bool neighbours);
+
+/// Pages that lie each where they like, as a cache fills them one after the other: key and value pages
+/// [B,kv_heads,page_tokens,D] of one size, the channels side by side. The tensors must outlive it.
+struct PageList {
+  at::Tensor key_pages, value_pages;  ///< int64 [B, pages] on the pages' device: elements from the first page to each
+  const void* first_key = nullptr;
+  const void* first_value = nullptr;
+  at::ScalarType type = at::kFloat;
+  int64_t kv_heads = 0, page_tokens = 0, width = 0, token = 0, head = 0;  ///< sizes, and the strides of tokens and heads
+};
+/// Throws Error(kArgument) where they are not alike.
+PageList list_of_pages(const std::vector<at::Tensor>& keys, const std::vector<at::Tensor>& values);
+
+/// The same over the first `length` tokens of a list of pages, neither turned nor windowed.
+at::Tensor paged_attention(const at::Tensor& query, const PageList& pages, int64_t length);
 
 }  // namespace orrery::ops

@@ -102,12 +102,12 @@ void expect_on_all_machines(const at::Tensor& expected, const Op& op) {
   }
 }
 
-at::Tensor sparse_floats(int64_t count) {
-  const size_t bytes = static_cast<size_t>(count) * sizeof(float);
+at::Tensor sparse(int64_t count, at::ScalarType type) {
+  const size_t bytes = static_cast<size_t>(count) * c10::elementSize(type);
   void* memory = mmap(nullptr, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
   if (memory == MAP_FAILED) throw std::bad_alloc();
   return at::from_blob(
-      memory, {count}, [bytes](void* p) { munmap(p, bytes); }, at::kFloat);
+      memory, {count}, [bytes](void* p) { munmap(p, bytes); }, type);
 }
 
 }  // namespace orrery::testing

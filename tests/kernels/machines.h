@@ -34,7 +34,7 @@ Tolerance rounding_of(at::ScalarType type);
 /// `op` on every machine against `expected` (float64, or the exact result): EXPECTs closeness.
 void expect_on_all_machines(const at::Tensor& expected, const Op& op);
 
-/// A float32 vector of any length whose memory is only promised: pages come when they are touched.
-at::Tensor sparse_floats(int64_t count);
+/// A vector of zeros of any length whose memory is only promised: pages come when they are touched.
+at::Tensor sparse(int64_t count, at::ScalarType type = at::kFloat);
 
 }  // namespace orrery::testing

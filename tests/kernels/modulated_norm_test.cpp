@@ -72,7 +72,7 @@ TEST(ModulatedNormTest, GatedResidualIsTheFormula) {
 // Three rows that lie 2³¹ numbers apart, in memory that is only promised.
 TEST(ModulatedNormTest, OffsetsHave64Bits) {
   const int64_t apart = (int64_t{1} << 31) + 8;
-  const at::Tensor x = sparse_floats(2 * apart + 64).as_strided({3, 64}, {apart, 1});
+  const at::Tensor x = sparse(2 * apart + 64).as_strided({3, 64}, {apart, 1});
   x.copy_(at::randn({3, 64}));
   const at::Tensor none = at::zeros({1, 64});
   expect_on_all_machines(formula(x, ops::NormKind::kRms, at::ones({64}), none, none, none),

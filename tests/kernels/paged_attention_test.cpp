@@ -7,7 +7,6 @@
 #include <cmath>
 
 #include "kernels/machines.h"
-#include "kernels/paged_attention.h"
 
 namespace orrery::testing {
 namespace {
@@ -40,6 +39,10 @@ Stream stream_of(int64_t batch, int64_t length, int64_t heads, int64_t width, at
     }
   }
   return s;
+}
+
+at::Tensor half_page(at::IntArrayRef shape) {
+  return at::randn(shape).to(at::kHalf);
 }
 
 at::Tensor formula(const at::Tensor& query, const Stream& s, int64_t window, const at::Tensor& cos, const at::Tensor& sin,
@@ -81,18 +84,42 @@ TEST(PagedAttentionTest, IsAttentionOverSinkAndWindow) {
   }
 }
 
-TEST(PagedAttentionTest, RowsOfALongStreamHave64Bits) {
-  const int32_t table[] = {2147483647, 5};
-  kernels::PagedAttention p;
-  p.table = table;
-  p.table_stride = 2;
-  p.page_tokens = 4096;
-  p.sink = 16;
-  p.ring = 2 * 4096 - 16;
-  p.window_begin = (int64_t{1} << 40) + 3;
-  EXPECT_EQ(kernels::row_of_visible(p, 0, 15), int64_t{2147483647} * 4096 + 15);
-  const int64_t slot = 16 + (p.window_begin + 2 - 16) % p.ring;
-  EXPECT_EQ(kernels::row_of_visible(p, 0, 18), table[slot / 4096] * int64_t{4096} + slot % 4096);
+// As a cache fills them: a page after the other, heads outside, rows of a batch that share a page.
+TEST(PagedAttentionTest, ListsOfPagesThatLieAnywhere) {
+  at::manual_seed(6);
+  for (const int64_t length : {1, 9, 21}) {
+    std::vector<at::Tensor> keys, values;
+    for (int64_t page = 0; page * kPage < length; ++page)
+      for (auto* pages : {&keys, &values}) {
+        const at::Tensor one = at::randn({page == 0 ? 1 : 2, 2, kPage, 64}).to(at::kHalf);
+        pages->push_back(one.expand({2, -1, -1, -1}));
+      }
+    const at::Tensor query = at::randn({2, 3, 4, 64}).to(at::kHalf);
+    const auto all = [&](const std::vector<at::Tensor>& pages) {
+      return at::cat(pages, 2).narrow(2, 0, length).to(at::kDouble).repeat_interleave(2, 1);  // [B,heads,length,D]
+    };
+    const at::Tensor scores = query.to(at::kDouble).transpose(1, 2).matmul(all(keys).transpose(2, 3)) / 8;
+    expect_on_all_machines(scores.softmax(-1).matmul(all(values)).transpose(1, 2), [&](const Bring& on) {
+      std::vector<at::Tensor> k, v;
+      for (size_t i = 0; i < keys.size(); ++i) k.push_back(on(keys[i])), v.push_back(on(values[i]));
+      return ops::paged_attention(on(query), ops::list_of_pages(k, v), length);
+    });
+  }
+}
+
+TEST(PagedAttentionTest, ListsAreRefusedByName) {
+  const at::Tensor page = half_page({1, 2, kPage, 64}), query = half_page({1, 1, 2, 64});
+  EXPECT_THAT(error_of([&] { ops::list_of_pages({page}, {}); }), HasSubstr("pages: must be as many"));
+  EXPECT_THAT(error_of([&] {
+                ops::list_of_pages({page, page.narrow(2, 0, 3)}, {page, page});
+              }),
+              HasSubstr("keys: has the wrong shape"));
+  EXPECT_THAT(error_of([&] {
+                ops::list_of_pages({page, half_page({1, kPage, 2, 64}).transpose(1, 2)}, {page, page});
+              }),
+              HasSubstr("keys: must lie as the first page does"));
+  EXPECT_THAT(error_of([&] { return ops::paged_attention(query, ops::list_of_pages({page}, {page}), kPage + 1); }),
+              HasSubstr("length: is more than the pages hold; expected at most 8, got 9"));
 }
 
 TEST(PagedAttentionTest, RefusesByName) {

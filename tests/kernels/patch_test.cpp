@@ -7,7 +7,6 @@
 #include <cmath>
 
 #include "kernels/machines.h"
-#include "kernels/patch.h"
 
 namespace orrery::testing {
 namespace {
@@ -43,13 +42,40 @@ TEST(PatchTest, IsTheFormulaAndItsInverse) {
   }
 }
 
-TEST(PatchTest, PlacesHave64Bits) {
-  kernels::Patch p;
-  p.pt = p.ps = 2;
-  p.batch = 3, p.channels = 1000, p.t = 100, p.h = 1000, p.w = 1001;
-  const int64_t volume = p.t * p.h * p.w, cell = (2 * 1000 + 7) * volume + (5 * 1000 + 3) * 1001 + 4;
-  EXPECT_EQ(kernels::patch_of(p, cell), (int64_t{2} * 8000 + 7) * volume + (5 * 1000 + 3) * 1001 + 4);
-  EXPECT_EQ(kernels::pixel_of(p, cell), ((int64_t{2007} * 200 + 10) * 2000 + 6) * 2002 + 8);
+// As the Cosmos tokenizers want them, [t,B,h,w,(C, kt, ky, kx)], the first frame once more before the clip; and as Wan's,
+// [B,T,h,w,(C, kx, ky)], out of a part of a larger clip.
+TEST(PatchTest, LayoutsOfNetworks) {
+  at::manual_seed(9);
+  for (const bool haar : {false, true}) {
+    const at::Tensor x = at::randn({2, 3, 5, 6, 4}), long_x = at::cat({x.narrow(2, 0, 1), x}, 2);
+    const ops::PatchForm form{2, 2, haar, 1};
+    const at::Tensor expected = formula(long_x, form).view({2, 2, 2, 2, 3, 3, 3, 2}).permute({5, 0, 6, 7, 4, 1, 2, 3});
+    const auto view = [](const at::Tensor& patches) { return patches.permute({1, 4, 5, 6, 7, 0, 2, 3}); };
+    expect_on_all_machines(expected, [&](const Bring& on) {
+      const at::Tensor patches = at::empty({3, 2, 3, 2, 3, 2, 2, 2}, on(x).options());
+      ops::patch_into(on(x), view(patches), form);
+      return patches;
+    });
+    expect_on_all_machines(x.to(at::kDouble), [&](const Bring& on) {
+      const at::Tensor pixels = at::empty({2, 3, 5, 6, 4}, on(x).options());
+      ops::unpatch_into(view(on(expected.to(at::kFloat).contiguous())), pixels, form);
+      return pixels;
+    });
+  }
+  const at::Tensor clip = at::randn({2, 3, 7, 6, 4}), x = clip.narrow(2, 3, 2);
+  const auto view = [](const at::Tensor& patches) { return patches.unsqueeze(-1).permute({0, 4, 7, 6, 5, 1, 2, 3}); };
+  const at::Tensor expected = x.unflatten(4, {2, 2}).unflatten(3, {3, 2}).permute({0, 2, 3, 5, 1, 6, 4});
+  expect_on_all_machines(expected, [&](const Bring& on) {
+    const at::Tensor patches = at::empty({2, 2, 3, 2, 3, 2, 2}, on(x).options());
+    ops::patch_into(on(clip).narrow(2, 3, 2), view(patches), {});
+    return patches;
+  });
+  expect_on_all_machines(clip, [&](const Bring& on) {
+    const at::Tensor result = on(clip).clone();
+    result.narrow(2, 3, 2).zero_();
+    ops::unpatch_into(view(on(expected.contiguous())), result.narrow(2, 3, 2), {});
+    return result;
+  });
 }
 
 TEST(PatchTest, RefusesByName) {

@@ -255,16 +255,16 @@ void wait_for_copies(int pending) {
 
 void run_grid(dim3 grid, unsigned size, const std::function<void()>& body) {
   if (size == 0 || size > 1024) throw std::runtime_error("a block has 1 to 1024 threads");
-  if (grid.y > 65535 || grid.z > 65535 || grid.x == 0 || grid.y == 0 || grid.z == 0 || grid.x > 0x7FFFFFFF)
-    throw std::runtime_error("the grid is empty or too large");
+  if (!possible(grid)) throw std::runtime_error("the grid is empty or too large");
   const Order order = setting().order;
   Block here(grid, size, order);
   Block* const outer = block;
   block = &here;
   const uint64_t blocks = uint64_t{grid.x} * grid.y * grid.z;
   try {
-    for (uint64_t turn = 0; turn < blocks; ++turn) {
-      const uint64_t i = order == Order::kForward ? turn : blocks - 1 - turn;
+    const uint64_t run = setting().last_blocks > 0 ? std::min(setting().last_blocks, blocks) : blocks, first = blocks - run;
+    for (uint64_t turn = 0; turn < run; ++turn) {
+      const uint64_t i = first + (order == Order::kForward ? turn : run - 1 - turn);
       here.run(dim3(i % grid.x, i / grid.x % grid.y, i / grid.x / grid.y), body);
     }
   } catch (...) {

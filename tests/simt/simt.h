@@ -40,6 +40,7 @@ struct Setting {
   Order order = Order::kForward;
   bool copies_at_once = false;  ///< copy_async16 copies when it is called, instead of when it is waited for
   Machine machine;              ///< empty: the emulation
+  uint64_t last_blocks = 0;     ///< only so many blocks at the end of the grid run; 0: all. For what is too large to run
 };
 Setting& setting();
 
@@ -92,11 +93,17 @@ template <class T>
 void multiply_16x8x16(float (&d)[4], const uint32_t (&a)[4], const uint32_t (&b)[2]);
 void multiply_16x8x32(int32_t (&d)[4], const uint32_t (&a)[4], const uint32_t (&b)[2]);
 
+/// Whether a device would start such a grid.
+inline bool possible(const dim3& grid) {
+  return grid.x > 0 && grid.y > 0 && grid.z > 0 && grid.x <= 0x7FFFFFFF && grid.y <= 65535 && grid.z <= 65535;
+}
+
 /// Runs `body` in every thread of the grid. Throws std::runtime_error where a thread broke a rule.
 void run_grid(dim3 grid, unsigned block, const std::function<void()>& body);
 
 template <class Args>
 int launch(void (*kernel)(Args), dim3 grid, unsigned block, void* /*stream*/, const Args& args) {
+  if (!possible(grid)) return 9;  // cudaErrorInvalidConfiguration
   if (setting().machine)
     setting().machine(reinterpret_cast<const void*>(kernel), grid, block, &args, sizeof args);
   else
