@@ -48,6 +48,11 @@ void rethrow_as_error(const std::string& place) {
   } catch (const c10::Error& error) {
     const std::string message = error.what_without_backtrace();
     if (tells_of_memory(message)) out_of_memory(place, amount_asked_for(message));
+    if (message.starts_with("CUDA error"))  // a kernel's fault, which shows at the next look at the device
+      throw Error(ErrorKind::kDevice,
+                  {.place = place,
+                   .what = message.substr(0, message.find('\n')),
+                   .hint = "CUDA_LAUNCH_BLOCKING=1 names the kernel; this process can go on with the device cpu only"});
     throw Error(ErrorKind::kUnsupported,
                 {.place = place, .what = "LibTorch cannot do this (" + message.substr(0, message.find('\n')) + ")"});
   } catch (const std::exception& error) {

@@ -10,6 +10,7 @@
 #include "cpu_features.h"
 #include "guarded.h"
 #include "models/registry.h"
+#include "ops/cuda_library.h"
 #include "orrery/error.h"
 #include "orrery/hub.h"
 #include "orrery/log.h"
@@ -181,13 +182,17 @@ void require_cuda(at::Device device) {
     const bool loaded = dlopen("libtorch_cuda.so", RTLD_NOW | RTLD_GLOBAL) != nullptr;
     return std::string(loaded ? "" : dlerror());
   }();
-  if (problem.empty() && at::hasCUDA()) return;
-  throw Error(ErrorKind::kDevice,
-              {.place = "device",
-               .what = "no CUDA device can be used here",
-               .expected = "cpu",
-               .got = device.str(),
-               .hint = problem.empty() ? "LibTorch finds no GPU" : "this LibTorch has no CUDA: " + problem});
+  if (problem.empty() && at::hasCUDA())
+    return ops::require_capability(ops::cuda_capability(device.has_index() ? device.index() : 0), device.str());
+  const std::string why =
+      problem.empty() ? "LibTorch has CUDA and finds no GPU: look at nvidia-smi, the driver and "
+                        "CUDA_VISIBLE_DEVICES"
+                      : "this LibTorch has no CUDA (" + problem + "): build with one that has, -DORRERY_LIBTORCH=<folder>";
+  throw Error(ErrorKind::kDevice, {.place = "device",
+                                   .what = "no CUDA device can be used here",
+                                   .expected = "cpu",
+                                   .got = device.str(),
+                                   .hint = "use --device cpu; or, where there is an NVIDIA GPU: " + why});
 }
 
 void check_arithmetic(const LoadOptions& options) {

@@ -1,6 +1,10 @@
 #include "orrery/error.h"
 
+#include <c10/util/Exception.h>
 #include <gtest/gtest.h>
+
+#include "guarded.h"
+#include "support/errors.h"
 
 namespace orrery {
 namespace {
@@ -12,6 +16,17 @@ TEST(ErrorTest, MessageNamesPlaceExpectedGotAndHint) {
 
 TEST(ErrorTest, EmptyPartsAreLeftOut) {
   EXPECT_STREQ(Error(ErrorKind::kMedia, {.place = "a.mp4", .what = "is empty"}).what(), "media: a.mp4: is empty");
+}
+
+// How LibTorch tells of a kernel's fault, long after the kernel.
+TEST(ErrorTest, AFaultOfCudaSaysHowToFindItsKernel) {
+  const std::string error = testing::error_of(
+      [] {
+        guarded("decode", [] { TORCH_CHECK(false, "CUDA error: an illegal memory access was encountered\nmore"); });
+      },
+      ErrorKind::kDevice);
+  EXPECT_EQ(error, "device: decode: CUDA error: an illegal memory access was encountered; CUDA_LAUNCH_BLOCKING=1 names the "
+                   "kernel; this process can go on with the device cpu only");
 }
 
 }  // namespace

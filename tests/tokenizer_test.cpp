@@ -14,6 +14,7 @@
 namespace orrery {
 namespace {
 
+using ::testing::AllOf;
 using ::testing::HasSubstr;
 using ::testing::ThrowsMessage;
 
@@ -144,7 +145,8 @@ TEST(TokenizerTest, AGpuThatIsNotThereIsRefused) {
       [] {
         Tokenizer::from_pretrained((testing::golden_folder() / "cv8x8x8_encode/model").string(), {.device = at::kCUDA});
       },
-      ThrowsMessage<Error>(HasSubstr("device: no CUDA device can be used here; expected cpu, got cuda")));
+      ThrowsMessage<Error>(AllOf(HasSubstr("device: no CUDA device can be used here; expected cpu, got cuda"),
+                                 HasSubstr("use --device cpu"))));
 }
 
 }  // namespace

@@ -35,7 +35,10 @@ at::Tensor cached_conv3d(const at::Tensor& x, const at::Tensor& cache, const at:
   operands.require(!operands.on_gpu() || (type != at::kFloat && x.size(4) % 8 == 0), "x", "has no kernel on the GPU",
                    "bfloat16 or float16 with a multiple of 8 channels",
                    std::string(at::toString(type)) + " with " + std::to_string(x.size(4)));
-  operands.also("weight", weight, type, {-1, -1, -1, -1, x.size(4)}).contiguous("weight", weight);
+  operands.aligned("x", x, 8);
+  operands.also("weight", weight, type, {-1, -1, -1, -1, x.size(4)})
+      .contiguous("weight", weight)
+      .aligned("weight", weight, 8);
   operands.require(weight.size(2) == weight.size(3), "weight", "must have a square kernel", std::to_string(weight.size(2)),
                    std::to_string(weight.size(3)));
   operands.require(form.upsample == 1 || form.upsample == 2, "upsample", "is not a size there is a kernel for", "1 or 2",
@@ -69,6 +72,7 @@ at::Tensor cached_conv3d(const at::Tensor& x, const at::Tensor& cache, const at:
   p.weight = weight.const_data_ptr();
   if (cache.defined()) {
     operands.also("cache", cache, type, {p.batch, -1, p.height, p.width, p.in}).contiguous("cache", cache);
+    operands.aligned("cache", cache, 8);
     p.cache = cache.const_data_ptr();
     p.cache_frames = cache.size(1);
   }

@@ -56,4 +56,23 @@ void* cuda_symbol(const char* symbol, const char* op) {
   return address;
 }
 
+int cuda_capability(int device) {
+  if (!has_cuda_library()) return 0;
+  const int told = reinterpret_cast<int (*)(int)>(cuda_symbol("orrery_cuda_capability", "device"))(device);
+  return told > 0 ? told : 0;
+}
+
+void require_capability(int capability, const std::string& device) {
+  constexpr int kOldest = 80;  // cmake/OrreryCuda.cmake
+  if (capability == 0 || capability >= kOldest) return;
+  const auto text = [](int number) { return std::to_string(number / 10) + "." + std::to_string(number % 10); };
+  throw Error(ErrorKind::kDevice,
+              {.place = "device " + device,
+               .what = "this GPU is too old for the CUDA kernels",
+               .expected = "compute capability " + text(kOldest) + " or newer",
+               .got = text(capability),
+               .hint = "use --device cpu, which reads weights from their file as it needs them and so runs "
+                       "what a GPU would stream or cut into tiles"});
+}
+
 }  // namespace orrery::ops

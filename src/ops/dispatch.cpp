@@ -36,6 +36,22 @@ std::string text_of(const List& list) {
   return text.str();
 }
 
+// What to do about a CUDA error, by its number (cudaError_t).
+const char* remedy_of(int error) {
+  switch (error) {
+    case 1:  // invalid value, invalid configuration
+    case 9: return "it was given more than a GPU can count: use fewer frames at once, or a smaller size";
+    case 2: return "the device is full: stream the blocks (--max-memory), use fewer frames at once, or tiles (--tile)";
+    case 35: return "the driver is older than the CUDA that this library was built with: update it, or use --device cpu";
+    case 98:   // invalid device function
+    case 209:  // no image of the kernel for this GPU
+    case 222: return "a GPU of compute capability 8.0 or newer is needed; or use --device cpu";
+    default:
+      return "an earlier kernel may have done it: CUDA_LAUNCH_BLOCKING=1 names it. CUDA is of no more use to this process, "
+             "the device cpu still is";
+  }
+}
+
 }  // namespace
 
 Operands& Operands::require(bool good, const char* name, const char* what, const std::string& expected,
@@ -74,6 +90,17 @@ Operands& Operands::contiguous(const char* name, const at::Tensor& tensor) {
   return require(tensor.is_contiguous(), name, "must be contiguous", "row-major strides", text_of(tensor.strides()));
 }
 
+Operands& Operands::aligned(const char* name, const at::Tensor& tensor, int64_t elements) {
+  if (!on_gpu() || tensor.numel() == 0) return *this;
+  const auto bytes = static_cast<uintptr_t>(elements) * tensor.element_size();
+  bool good = reinterpret_cast<uintptr_t>(tensor.const_data_ptr()) % bytes == 0;
+  for (int64_t dim = 0; dim + 1 < tensor.dim(); ++dim)
+    good = good && (tensor.size(dim) <= 1 || tensor.stride(dim) % elements == 0);
+  return require(good, name, "is not aligned for the GPU",
+                 "a beginning, and rows, at multiples of " + std::to_string(bytes) + " bytes",
+                 "strides " + text_of(tensor.strides()) + " from element " + std::to_string(tensor.storage_offset()));
+}
+
 bool Operands::on_gpu() const {
   return replacement != nullptr || !device_.is_cpu();
 }
@@ -100,7 +127,7 @@ void Operands::run(const char* symbol, const void* parameters) const {
   throw Error(ErrorKind::kDevice, {.place = op_,
                                    .what = std::string("the kernel ") + symbol + " could not be started",
                                    .got = text,
-                                   .hint = "a GPU of compute capability 8.0 or newer is needed; or use the device cpu"});
+                                   .hint = remedy_of(error)});
 }
 
 kernels::Number number_of(at::ScalarType type) {

@@ -24,6 +24,9 @@ class Operands {
   Operands& rows(const char* name, const at::Tensor& tensor);
   /// Everything must be neighbours in memory.
   Operands& contiguous(const char* name, const at::Tensor& tensor);
+  /// What a kernel on the GPU reads in groups of `elements`: the first element and every row begin at a multiple of that
+  /// many.
+  Operands& aligned(const char* name, const at::Tensor& tensor, int64_t elements);
   /// Says what is wrong with one operand, unless `good`.
   Operands& require(bool good, const char* name, const char* what, const std::string& expected, const std::string& got);
 
@@ -31,7 +34,7 @@ class Operands {
   /// Whether a CUDA kernel has to be used.
   bool on_gpu() const;
   /// Starts the CUDA kernel behind a symbol of liborrery_cuda.so on the device's current stream. A CUDA error becomes an
-  /// Error(kDevice) that names the op and the kernel.
+  /// Error(kDevice) that names the op and the kernel; the process lives.
   template <class P>
   void run_on_gpu(const char* symbol, const P& parameters) const {
     run(symbol, &parameters);

@@ -58,6 +58,7 @@ at::Tensor int8_attention(const at::Tensor& query, const at::Tensor& key, const 
   operands.require(key.size(1) > 0, "key", "must have tokens", "at least 1", "0");
   operands.require(!operands.on_gpu() || width == 64 || width == 128, "query", "has no kernel on the GPU",
                    "heads of 64 or 128", "heads of " + std::to_string(width));
+  operands.aligned("value", value, 8);
   const at::Tensor mean = key.to(at::kFloat).mean(1).contiguous();  // [B,heads,D]
   const Quantized q = quantized(operands, query, {}), k = quantized(operands, key, mean);
   const at::Tensor out = at::empty({batch, tokens, heads, width}, query.options());

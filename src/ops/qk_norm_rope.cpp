@@ -18,9 +18,7 @@ at::Tensor qk_norm_rope(const at::Tensor& x, const at::Tensor& weight, const at:
                    std::to_string(width));
   operands.require(heads <= 1 || x.stride(2) == width, "x", "must have the heads of a token side by side",
                    "a stride of " + std::to_string(width), std::to_string(x.stride(2)));
-  operands.require(x.stride(0) % 2 == 0 && x.stride(1) % 2 == 0 && x.storage_offset() % 2 == 0, "x",
-                   "must begin each token at an even element", "even strides and offset",
-                   std::to_string(x.stride(1)) + " from " + std::to_string(x.storage_offset()));
+  operands.aligned("x", x, 2);
   kernels::QkNormRope p;
   if (weight.defined()) {
     if (form.over_all_heads)
@@ -32,8 +30,8 @@ at::Tensor qk_norm_rope(const at::Tensor& x, const at::Tensor& weight, const at:
   }
   operands.require(cos.defined() == sin.defined(), "sin", "must come with cos", "both or neither", "one");
   if (cos.defined()) {
-    operands.also("cos", cos, at::kFloat, {tokens, width / 2}).contiguous("cos", cos);
-    operands.also("sin", sin, at::kFloat, {tokens, width / 2}).contiguous("sin", sin);
+    operands.also("cos", cos, at::kFloat, {tokens, width / 2}).contiguous("cos", cos).aligned("cos", cos, 2);
+    operands.also("sin", sin, at::kFloat, {tokens, width / 2}).contiguous("sin", sin).aligned("sin", sin, 2);
     p.cos = cos.const_data_ptr<float>();
     p.sin = sin.const_data_ptr<float>();
   }

@@ -15,6 +15,8 @@ at::Tensor top_p(const at::Tensor& logits, double temperature, double top_p, con
       .also("logits", logits, logits.scalar_type(), {-1, -1})
       .rows("logits", logits);
   operands.require(logits.size(1) > 0 || logits.size(0) == 0, "logits", "must have a vocabulary", "at least 1 token", "0");
+  operands.require(logits.size(1) <= int64_t{1} << 31, "logits", "have more tokens than int32 can count", "2147483648",
+                   std::to_string(logits.size(1)));
   operands.require(std::isfinite(temperature) && temperature > 0, "temperature", "must be positive", "a number above 0",
                    std::to_string(temperature));
   operands.require(top_p > 0 && top_p <= 1, "top_p", "must be a part of one", "above 0, at most 1", std::to_string(top_p));
