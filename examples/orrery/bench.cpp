@@ -3,6 +3,7 @@
 #include <ATen/ops/rand.h>
 #include <ATen/ops/randint.h>
 #include <ATen/ops/randn.h>
+#include <c10/core/impl/VirtualGuardImpl.h>
 #include <sys/resource.h>
 #include <time.h>
 #include <unistd.h>
@@ -90,6 +91,12 @@ int64_t peak_rss_bytes() {
   rusage usage{};
   getrusage(RUSAGE_SELF, &usage);
   return static_cast<int64_t>(usage.ru_maxrss) * 1024;
+}
+
+// A GPU has done its work when it says so, not when it was told to.
+void finish(at::Device device) {
+  if (device.is_cpu()) return;
+  c10::impl::VirtualGuardImpl(device.type()).synchronizeDevice(device.has_index() ? device.index() : c10::DeviceIndex{0});
 }
 
 Call call_from(const std::string& name, const std::filesystem::path& inputs, at::Device device) {
@@ -185,6 +192,7 @@ Stage timed_decode(const Call& call, const std::shared_ptr<const orrery::Compone
     dynamics.advance(state, 1, greedy);
     const Stopwatch watch;
     dynamics.advance(state, options.new_tokens, greedy);
+    finish(component->device());
     return watch.seconds();
   });
 }
@@ -222,10 +230,11 @@ void run(const Options& options) {
     stages.push_back(timed(work.name, options, [&] {
       const Stopwatch watch;
       work.run();
+      finish(load.device);
       return watch.seconds();
     }));
   const int64_t peak_rss = peak_rss_bytes();  // before counting and the matrix product, which are not the model's work
-  for (size_t i = 0; i < all.size(); ++i) stages[i + 1].flops = count_flops(all[i].run);
+  for (size_t i = 0; i < all.size() && load.device.is_cpu(); ++i) stages[i + 1].flops = count_flops(all[i].run);
   const double peak_flops = measured_peak_flops();
 
   const double tokens_per_second =

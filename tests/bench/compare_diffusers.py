@@ -3,6 +3,7 @@
 
     compare_diffusers.py MODEL [--call encode|decode] [--frames 9] [--size 256] [--threads 2] [--repeat 3] [--processor-time]
                                [--program build/bin/orrery] [--random AutoencoderKLCosmos]
+                               [--device cuda] [--dtype bfloat16]
 
 MODEL is a diffusers folder; --random first fills it with a random model of that class at its default (published) size.
 Each side runs in a process of its own, and the two take turns, so that other work on the machine falls on both. The first
@@ -21,14 +22,15 @@ import tempfile
 CHILD = """
 import json, sys, time, resource, torch, diffusers
 from safetensors.torch import load_file
-folder, call, inputs, threads, repeat, clock = sys.argv[1:]
+folder, call, inputs, threads, repeat, clock, device, dtype = sys.argv[1:]
 torch.set_num_threads(int(threads)); torch.set_grad_enabled(False)
 name = json.load(open(folder + "/config.json"))["_class_name"]
-vae = getattr(diffusers, name).from_pretrained(folder, torch_dtype=torch.float32).eval()
-x, seconds = load_file(inputs), []
+vae = getattr(diffusers, name).from_pretrained(folder, torch_dtype=getattr(torch, dtype)).to(device).eval()
+x, seconds = {k: v.to(device, getattr(torch, dtype)) for k, v in load_file(inputs).items()}, []
 for _ in range(int(repeat) + 1):
     start = getattr(time, clock)()
     vae.encode(x["sample"]).latent_dist.mode() if call == "encode" else vae.decode(x["latent"]).sample
+    if device != "cpu": torch.cuda.synchronize()
     seconds.append(getattr(time, clock)() - start)
 print(json.dumps({"seconds": seconds[1:], "peak": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024}))
 """
@@ -50,7 +52,7 @@ def make_inputs(folder, args, path):
 
 def diffusers_once(args, inputs):
     out = subprocess.run([sys.executable, "-c", CHILD, args.model, args.call, inputs, str(args.threads), "1",
-                          "process_time" if args.processor_time else "perf_counter"],
+                          "process_time" if args.processor_time else "perf_counter", args.device, args.dtype],
                          check=True, capture_output=True, text=True).stdout
     told = json.loads(out.splitlines()[-1])
     return told["seconds"][0], told["peak"]
@@ -59,7 +61,7 @@ def diffusers_once(args, inputs):
 def orrery_once(args, inputs):
     call = f"vae.{args.call}"
     out = subprocess.run([args.program, "bench", "--model", args.model, "--call", call, "--inputs", inputs, "--threads",
-                          str(args.threads), "--warmup", "1", "--repeat", "1", "--json"],
+                          str(args.threads), "--warmup", "1", "--repeat", "1", "--json", "--device", args.device, "--dtype", args.dtype],
                          check=True, capture_output=True, text=True).stdout
     told = json.loads(out)
     return told["stages"][call]["processor_s" if args.processor_time else "median_s"], told["peak_rss_bytes"]
@@ -76,6 +78,8 @@ def main():
     parser.add_argument("--processor-time", action="store_true")
     parser.add_argument("--program", default="build/bin/orrery")
     parser.add_argument("--random")
+    parser.add_argument("--device", default="cpu")
+    parser.add_argument("--dtype", default="float32")
     args = parser.parse_args()
     folder = pathlib.Path(args.model)
     if args.random:
@@ -91,7 +95,7 @@ def main():
         for _ in range(args.repeat):
             runs["diffusers"].append(diffusers_once(args, inputs))
             runs["orrery"].append(orrery_once(args, inputs))
-    print(f"{args.call}, {args.frames} frames of {args.size}x{args.size}, {args.threads} threads, {args.repeat} runs each"
+    print(f"{args.call}, {args.frames} frames of {args.size}x{args.size}, {args.dtype} on {args.device}, {args.threads} threads, {args.repeat} runs each"
           f"{', processor time' if args.processor_time else ''}")
     print(f"{'':10} {'median s':>9} {'min s':>7} {'max s':>7} {'peak MiB':>9}")
     for name, each in runs.items():

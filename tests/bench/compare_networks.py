@@ -2,7 +2,8 @@
 """Times a transformer or a text encoder at true size against diffusers or transformers, in one run on one machine.
 
     compare_networks.py FOLDER --form wan-1.3b|predict2-2b|t5-slice [--threads 2] [--repeat 2] [--warmup 1] [--weights int8]
-                        [--layers N] [--keep] [--program build/bin/orrery]
+                        [--layers N] [--keep] [--device cuda] [--dtype bfloat16]
+                        [--program build/bin/orrery]
 
 FOLDER is filled with a checkpoint of the published size (--layers: with so many of its equal blocks) and random bfloat16 weights,
 unless it is there already, and removed afterwards, unless --keep. Both sides run the same inputs from it, each in a process of its own, taking turns, so that other work
@@ -25,7 +26,7 @@ import tempfile
 CHILD = """
 import json, sys, time, resource, torch
 from safetensors.torch import load_file, save_file
-folder, inputs, output, threads, warmup = sys.argv[1:]
+folder, inputs, output, threads, warmup, device, dtype = sys.argv[1:]
 torch.set_num_threads(int(threads)); torch.set_grad_enabled(False)
 config = json.load(open(folder + "/config.json"))
 if "_class_name" in config:
@@ -34,13 +35,14 @@ if "_class_name" in config:
 else:
     import transformers
     make = getattr(transformers, config["architectures"][0])
-model = make.from_pretrained(folder, torch_dtype=torch.float32).eval()
-x, wall, cpu = load_file(inputs), [], []
+model = make.from_pretrained(folder, torch_dtype=getattr(torch, dtype)).to(device).eval()
+x, wall, cpu = {k: v.to(device, getattr(torch, dtype) if v.is_floating_point() else None) for k, v in load_file(inputs).items()}, [], []
 for _ in range(int(warmup) + 1):
     start, busy = time.perf_counter(), time.process_time()
     y = model(**x, return_dict=False)[0]
+    if device != "cpu": torch.cuda.synchronize()
     wall.append(time.perf_counter() - start); cpu.append(time.process_time() - busy)
-save_file({"y": y.contiguous()}, output)
+save_file({"y": y.float().cpu().contiguous()}, output)
 print(json.dumps({"wall": wall[-1], "cpu": cpu[-1], "peak": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024}))
 """
 
@@ -100,7 +102,8 @@ def make_inputs(form, prompt_tokens):
 
 
 def reference_once(args, inputs, output):
-    out = subprocess.run([sys.executable, "-c", CHILD, args.folder, inputs, output, str(args.threads), str(args.warmup)],
+    out = subprocess.run([sys.executable, "-c", CHILD, args.folder, inputs, output, str(args.threads), str(args.warmup),
+                          args.device, args.dtype],
                          check=True, stdout=subprocess.PIPE, text=True).stdout
     told = json.loads(out.splitlines()[-1])
     return told["wall"], told["cpu"], told["peak"]
@@ -109,7 +112,7 @@ def reference_once(args, inputs, output):
 def orrery_once(args, inputs, call):
     told = json.loads(subprocess.run(
         [args.program, "bench", "--model", args.folder, "--call", call, "--inputs", inputs, "--threads", str(args.threads),
-         "--warmup", str(args.warmup), "--repeat", "1", "--json"] + args.form_in_memory, check=True, stdout=subprocess.PIPE, text=True).stdout)
+         "--warmup", str(args.warmup), "--repeat", "1", "--json", "--device", args.device, "--dtype", args.dtype] + args.form_in_memory, check=True, stdout=subprocess.PIPE, text=True).stdout)
     stage, once = told["stages"][call], told["stages"].get("transformer.prepare", {"median_s": 0})
     return stage["median_s"], stage["processor_s"], told["peak_rss_bytes"], told["stages"]["load"]["median_s"], once["median_s"]
 
@@ -125,6 +128,8 @@ def main():
     parser.add_argument("--layers", type=int, default=0)
     parser.add_argument("--prompt-tokens", type=int, default=20)
     parser.add_argument("--keep", action="store_true")
+    parser.add_argument("--device", default="cpu")
+    parser.add_argument("--dtype", default="float32")
     parser.add_argument("--program", default="build/bin/orrery")
     args = parser.parse_args()
     _, call, result = FORMS[args.form]
@@ -146,7 +151,7 @@ def main():
         for side in sides:
             form = [] if side == "as stored" else ["--weights", side]
             subprocess.run([args.program, "eval", "--model", args.folder, "--call", call, "--inputs", inputs, "--output", actual,
-                            "--threads", str(args.threads)] + form, check=True)
+                            "--threads", str(args.threads), "--device", args.device, "--dtype", args.dtype] + form, check=True)
             y, z = load_file(expected)["y"].double(), load_file(actual)[result].double()
             if args.form == "t5-slice":  # what stands behind the prompt is nobody's input
                 y, z = y[:, :args.prompt_tokens], z[:, :args.prompt_tokens]
@@ -154,7 +159,7 @@ def main():
     if not args.keep:
         shutil.rmtree(args.folder)
     part = f", {args.layers} of its blocks" if args.layers else ""
-    print(f"{args.form}{part}, {args.threads} threads, {args.repeat} runs each, medians")
+    print(f"{args.form}{part}, {args.dtype} on {args.device}, {args.threads} threads, {args.repeat} runs each, medians")
     print(f"{'':12} {'wall s':>8} {'ratio':>6} {'CPU s':>8} {'ratio':>6} {'peak MiB':>9} {'ratio':>6} {'rel. L2':>9} {'load s':>7} {'prompt s':>8}")
     middle = {name: [statistics.median(values) for values in zip(*each)] for name, each in runs.items()}
     for name, values in middle.items():
