@@ -9,6 +9,7 @@
 #include "chunks.h"
 #include "fit.h"
 #include "guarded.h"
+#include "media/convert.h"
 #include "orrery/error.h"
 #include "orrery/load.h"
 #include "tiles.h"
@@ -87,7 +88,7 @@ Latents Tokenizer::encode(const Video& video, const CodeOptions& options) const 
                    [&](const Chunk& chunk) {
                      if (chunk.first) caches.assign(tiles.count(), {}), window_latents = 0;
                      const at::Tensor sample =
-                         to_input({clip.frames.narrow(0, chunk.begin, chunk.count), clip.fps}).to(autoencoder_->device());
+                         to_input_on({clip.frames.narrow(0, chunk.begin, chunk.count), clip.fps}, autoencoder_->device());
                      std::vector<at::Tensor> parts;
                      for (size_t i = 0; i < tiles.count(); ++i) {
                        const Encoded encoded =
@@ -143,7 +144,7 @@ void Tokenizer::decode(const Latents& latents, const std::function<void(const at
       const int64_t scale = parts.front().size(-1) / tiles.cut(latent, 0, 1).size(-1);
       const at::Tensor sample = tiles.blend(parts, scale);
       check_finite(sample, latent, place, "latents");
-      if (sample.size(2) > 0) sink(to_video(sample.to(at::kFloat), latents.fps).frames);
+      if (sample.size(2) > 0) sink(to_video(sample, latents.fps).frames);
       meter.advance(chunk.count);
     });
   });

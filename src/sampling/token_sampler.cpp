@@ -2,12 +2,13 @@
 
 #include <ATen/ATen.h>
 
-#include <algorithm>
 #include <cmath>
+#include <limits>
 #include <string>
 
+#include "ops/dispatch.h"
+#include "ops/top_p.h"
 #include "orrery/error.h"
-#include "sampling/noise.h"
 
 namespace orrery {
 namespace {
@@ -28,28 +29,6 @@ void TokenSampling::check() const {
 }
 
 namespace sampling {
-namespace {
-
-// A number in (0, 1] that depends on nothing but its key: Box and Muller's radius of two normals, taken back.
-double uniform(uint64_t seed, int64_t row, int64_t position) {
-  const at::Tensor pair =
-      normal_noise({2}, {.seed = seed, .frame = static_cast<uint32_t>(position), .step = static_cast<uint32_t>(row)});
-  const double x = pair.const_data_ptr<float>()[0], y = pair.const_data_ptr<float>()[1];
-  return std::exp(-(x * x + y * y) / 2);
-}
-
-// Which of falling probabilities is drawn: those count before which at most `top_p` has gathered.
-int64_t draw(const float* falling, int64_t count, double top_p, double u) {
-  double before = 0;
-  int64_t kept = 0;
-  while (kept < count && before <= top_p) before += falling[kept++];
-  double left = u * before;
-  for (int64_t i = 0; i < kept; ++i)
-    if ((left -= falling[i]) < 0) return i;
-  return kept - 1;  // the rounding of the sums
-}
-
-}  // namespace
 
 at::Tensor sample_tokens(const at::Tensor& logits, const TokenSampling& sampling, int64_t position) {
   const at::Tensor scores = logits.to(at::kFloat);
@@ -59,15 +38,18 @@ at::Tensor sample_tokens(const at::Tensor& logits, const TokenSampling& sampling
                                       .hint = "the checkpoint is damaged, or overflows in this --dtype"});
   if (sampling.greedy) return scores.argmax(-1);
 
-  const int64_t all = scores.size(1), count = sampling.top_k > 0 ? std::min(sampling.top_k, all) : all;
-  const at::Tensor scaled = scores / sampling.temperature;
-  const auto [falling, ids] = count < all ? scaled.topk(count) : scaled.sort(/*dim=*/-1, /*descending=*/true);
-  const at::Tensor probabilities = falling.softmax(-1).cpu().contiguous();  // [B,count], falling
-  at::Tensor chosen = at::empty({scores.size(0), 1}, at::kLong);
-  for (int64_t row = 0; row < scores.size(0); ++row)
-    chosen.data_ptr<int64_t>()[row] =
-        draw(probabilities.data_ptr<float>() + row * count, count, sampling.top_p, uniform(sampling.seed, row, position));
-  return ids.gather(1, chosen.to(ids.device())).squeeze(1);
+  at::Tensor possible = scores;
+  if (sampling.top_k > 0 && sampling.top_k < scores.size(1)) {
+    const at::Tensor least = std::get<0>(scores.topk(sampling.top_k)).narrow(1, sampling.top_k - 1, 1);
+    possible = scores.masked_fill(scores.lt(least), -std::numeric_limits<double>::infinity());
+  }
+  // Row r of position p takes block r of the seed's frame p: the same token on every device.
+  const auto draw = [&](const at::Tensor& logits) {
+    return ops::top_p(logits.contiguous(), sampling.temperature, sampling.top_p,
+                      {.seed = sampling.seed, .frame = static_cast<uint32_t>(position)});
+  };
+  if (scores.is_cpu() || ops::on_device_with_kernels(scores)) return draw(possible).to(at::kLong);
+  return draw(possible.cpu()).to(scores.device(), at::kLong);
 }
 
 }  // namespace sampling

@@ -5,6 +5,8 @@
 #include <string>
 #include <utility>
 
+#include "ops/dispatch.h"
+#include "ops/fsq.h"
 #include "orrery/error.h"
 
 namespace orrery::models {
@@ -25,9 +27,15 @@ FSQuantizer::FSQuantizer(std::vector<int64_t> levels, c10::Device device) : leve
   shift_ = (offset_ / half_range_).atanh();
 }
 
-at::Tensor FSQuantizer::quantize(const at::Tensor& z) const {
-  const at::Tensor bounded = (z.to(at::kFloat) + shift_).tanh() * half_range_ - offset_;
-  return bounded.round() / half_width_;
+std::pair<at::Tensor, at::Tensor> FSQuantizer::quantize(const at::Tensor& z) const {
+  const at::Tensor numbers = z.to(at::kFloat);
+  if (ops::on_device_with_kernels(numbers)) {
+    const auto [codes, indices] = ops::fsq_quantize(numbers.reshape({-1, level_.numel()}), levels_);
+    return {codes.view(z.sizes()), indices.view(z.sizes().slice(0, z.dim() - 1))};
+  }
+  const at::Tensor bounded = (numbers + shift_).tanh() * half_range_ - offset_;
+  const at::Tensor codes = bounded.round() / half_width_;
+  return {codes, codes_to_indices(codes)};
 }
 
 at::Tensor FSQuantizer::codes_to_indices(const at::Tensor& codes) const {
@@ -46,6 +54,8 @@ at::Tensor FSQuantizer::indices_to_codes(const at::Tensor& indices) const {
                    std::to_string(least < 0 ? least : most), ""});
     }
   }
+  if (wide.numel() > 0 && ops::on_device_with_kernels(half_range_))
+    return ops::fsq_codes(indices.to(at::kInt).flatten(), levels_).unflatten(0, indices.sizes());
   const at::Tensor digits = wide.div(basis_, "floor").remainder(level_);
   return (digits - half_width_).to(at::kFloat) / half_width_;
 }

@@ -3,6 +3,7 @@
 #include <ATen/core/Tensor.h>
 
 #include <cstdint>
+#include <utility>
 #include <vector>
 
 namespace orrery::models {
@@ -14,8 +15,8 @@ class FSQuantizer {
   explicit FSQuantizer(std::vector<int64_t> levels, c10::Device device = at::kCPU);
 
   int64_t vocabulary() const { return vocabulary_; }
-  /// Float [...,D] → the nearest codes, in [-1,1].
-  at::Tensor quantize(const at::Tensor& z) const;
+  /// Float [...,D] → the nearest codes, in [-1,1], and their indices int32 [...].
+  std::pair<at::Tensor, at::Tensor> quantize(const at::Tensor& z) const;
   /// Codes [...,D] → int32 [...]. The first number counts fastest.
   at::Tensor codes_to_indices(const at::Tensor& codes) const;
   /// Integer [...] → codes [...,D]. Throws Error(kArgument) when an index is outside the vocabulary.

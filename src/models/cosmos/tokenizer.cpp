@@ -109,9 +109,8 @@ void CosmosAutoencoder::require_half(bool present, const char* half) const {
 
 Encoded CosmosAutoencoder::moments_to_latent(const at::Tensor& moments) const {
   if (quantizer_) {
-    const at::Tensor codes = quantizer_->quantize(moments);
-    return {channels_first(codes.to(moments.scalar_type())),
-            quantizer_->codes_to_indices(codes).transpose(0, 1).contiguous()};
+    const auto [codes, indices] = quantizer_->quantize(moments);
+    return {channels_first(codes.to(moments.scalar_type())), indices.transpose(0, 1).contiguous()};
   }
   // The mode of the posterior: its mean, the first half of the moments of a VAE; an AE has nothing else.
   return {channels_first(plan_.variational ? moments.slice(-1, 0, moments.size(-1) / 2) : moments), {}};

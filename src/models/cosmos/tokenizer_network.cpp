@@ -2,8 +2,12 @@
 
 #include <ATen/ATen.h>
 
+#include <array>
 #include <string>
 #include <utility>
+
+#include "ops/dispatch.h"
+#include "ops/patch.h"
 
 namespace orrery::models {
 namespace {
@@ -46,6 +50,13 @@ at::Tensor repeat_time(const at::Tensor& x, bool first) {
   return first ? y.slice(0, 1) : y;
 }
 
+// [t,B,h,w,C,pt,p,p] as the kernels see patches.
+constexpr std::array<int64_t, 8> kPatchesOutside = {1, 4, 5, 6, 7, 0, 2, 3};
+
+bool by_kernel(const at::Tensor& x, int64_t patch) {
+  return patch > 1 && x.numel() > 0 && x.stride(-1) == 1 && ops::on_device_with_kernels(x);
+}
+
 }  // namespace
 
 at::Tensor cosmos_haar(const CosmosNetworkPlan& plan, bool inverse) {
@@ -79,8 +90,15 @@ at::Tensor cosmos_haar(const CosmosNetworkPlan& plan, bool inverse) {
 
 at::Tensor cosmos_patches(const at::Tensor& pixels, const CosmosNetworkPlan& plan, bool first) {
   const int64_t p = plan.patch, pt = plan.patch_frames(), B = pixels.size(0), C = pixels.size(1);
+  const int64_t lead = first ? pt - 1 : 0;
+  if (by_kernel(pixels, p)) {
+    const int64_t t = (pixels.size(2) + lead) / pt, h = pixels.size(3) / p, w = pixels.size(4) / p;
+    const at::Tensor patches = at::empty({t, B, h, w, C, pt, p, p}, pixels.options());
+    ops::patch_into(pixels, patches.permute(kPatchesOutside), {.pt = pt, .ps = p, .lead = lead});
+    return patches.flatten(4);
+  }
   at::Tensor x = pixels;
-  if (first && pt > 1) x = at::cat({x.slice(2, 0, 1).expand({-1, -1, pt - 1, -1, -1}), x}, 2);
+  if (lead > 0) x = at::cat({x.slice(2, 0, 1).expand({-1, -1, pt - 1, -1, -1}), x}, 2);
   const int64_t t = x.size(2) / pt, h = x.size(3) / p, w = x.size(4) / p;
   return x.reshape({B, C, t, pt, h, p, w, p}).permute({2, 0, 4, 6, 1, 3, 5, 7}).reshape({t, B, h, w, C * pt * p * p});
 }
@@ -88,6 +106,13 @@ at::Tensor cosmos_patches(const at::Tensor& pixels, const CosmosNetworkPlan& pla
 at::Tensor cosmos_unpatch(const at::Tensor& patches, const CosmosNetworkPlan& plan, bool first) {
   const int64_t p = plan.patch, pt = plan.patch_frames(), C = plan.image_channels;
   const int64_t t = patches.size(0), B = patches.size(1), h = patches.size(2), w = patches.size(3);
+  if (by_kernel(patches, p)) {
+    const int64_t lead = first ? pt - 1 : 0;
+    const at::Tensor pixels = at::empty({B, C, t * pt - lead, h * p, w * p}, patches.options());
+    ops::unpatch_into(patches.view({t, B, h, w, C, pt, p, p}).permute(kPatchesOutside), pixels,
+                      {.pt = pt, .ps = p, .lead = lead});
+    return pixels;
+  }
   const at::Tensor x = patches.view({t, B, h, w, C, pt, p, p}).permute({1, 4, 0, 5, 2, 6, 3, 7});
   const at::Tensor pixels = x.reshape({B, C, t * pt, h * p, w * p});
   return first && pt > 1 ? pixels.slice(2, pt - 1) : pixels;

@@ -6,11 +6,21 @@
 #include <cmath>
 #include <limits>
 
+#include "ops/dispatch.h"
+
 namespace orrery::models {
 namespace {
 
-void own(at::Tensor& page) {
-  if (page.use_count() > 1) page = page.clone();
+// Whether the page is another one now.
+bool own(at::Tensor& page) {
+  const bool shared = page.use_count() > 1;
+  if (shared) page = page.clone();
+  return shared;
+}
+
+bool by_kernel(const at::Tensor& queries) {
+  return ops::on_device_with_kernels(queries) && queries.scalar_type() != at::kFloat &&
+         (queries.size(3) == 64 || queries.size(3) == 128);
 }
 
 }  // namespace
@@ -22,11 +32,12 @@ void KvCache::append(const at::Tensor& keys, const at::Tensor& values) {
     const int64_t offset = length_ % kPage;
     if (offset == 0) {
       const std::vector<int64_t> shape = {k.size(0), k.size(1), kPage, k.size(3)};
+      listed_.reset();
       keys_.push_back(at::empty(shape, k.options()));
       values_.push_back(at::empty(shape, v.options()));
     } else if (done == 0) {
-      own(keys_.back());
-      own(values_.back());
+      const bool keys_moved = own(keys_.back()), values_moved = own(values_.back());
+      if (keys_moved || values_moved) listed_.reset();
     }
     const int64_t fits = std::min(kPage - offset, count - done);
     keys_.back().narrow(2, offset, fits).copy_(k.narrow(2, done, fits));
@@ -52,6 +63,10 @@ KvCache KvCache::select(const at::Tensor& rows) const {
 
 at::Tensor KvCache::attend(const at::Tensor& queries) const {
   const int64_t batch = queries.size(0), count = queries.size(1), heads = queries.size(2), size = queries.size(3);
+  if (count == 1 && by_kernel(queries)) {  // one launch, instead of two a page
+    if (!listed_) listed_ = ops::list_of_pages(keys_, values_);
+    return ops::paged_attention(queries.contiguous(), *listed_, length_).flatten(2);
+  }
   const int64_t groups = keys_.front().size(1), repeat = heads / groups;
   // Heads that share keys become rows of one product: [B,groups,repeat·n,D].
   const auto q =

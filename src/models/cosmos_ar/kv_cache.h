@@ -3,7 +3,10 @@
 #include <ATen/core/Tensor.h>
 
 #include <cstdint>
+#include <optional>
 #include <vector>
+
+#include "ops/paged_attention.h"
 
 namespace orrery::models {
 
@@ -26,7 +29,8 @@ class KvCache {
   at::Tensor attend(const at::Tensor& queries) const;
 
  private:
-  std::vector<at::Tensor> keys_, values_;  // pages [B,heads,kPage,D]; only the last is written into
+  std::vector<at::Tensor> keys_, values_;        // pages [B,heads,kPage,D]; only the last is written into
+  mutable std::optional<ops::PageList> listed_;  // where the pages lie, as our kernel wants to know it
   int64_t length_ = 0;
 };
 

@@ -5,6 +5,8 @@
 #include <algorithm>
 #include <cmath>
 
+#include "ops/dispatch.h"
+#include "ops/patch.h"
 #include "orrery/error.h"
 
 namespace orrery::models {
@@ -24,6 +26,31 @@ at::Tensor time_outside(const at::Tensor& clip) {
 // [T·B,C,H,W] → [B,C,T,H,W]
 at::Tensor time_inside(const at::Tensor& frames, int64_t batch) {
   return frames.unflatten(0, {-1, batch}).permute({1, 2, 0, 3, 4}).contiguous();
+}
+
+// [N,C,p,p,h,w] as the kernels see patches, and [N,C,H,W] as they see pixels.
+at::Tensor patches_of(const at::Tensor& places) {
+  return places.unsqueeze(2).unsqueeze(5);
+}
+bool by_kernel(const at::Tensor& frames) {
+  return frames.numel() > 0 && ops::on_device_with_kernels(frames);
+}
+
+at::Tensor unshuffled(const at::Tensor& frames, int64_t p) {
+  if (!by_kernel(frames) || frames.stride(3) != 1) return at::pixel_unshuffle(frames, p);
+  const at::Tensor places =
+      at::empty({frames.size(0), frames.size(1), p, p, frames.size(2) / p, frames.size(3) / p}, frames.options());
+  ops::patch_into(frames.unsqueeze(2), patches_of(places), {.ps = p});
+  return places.flatten(1, 3);
+}
+
+at::Tensor shuffled(const at::Tensor& frames, int64_t p) {
+  if (!by_kernel(frames)) return at::pixel_shuffle(frames, p);
+  const at::Tensor places = frames.unflatten(1, {-1, p, p});
+  const at::Tensor pixels =
+      at::empty({places.size(0), places.size(1), frames.size(2) * p, frames.size(3) * p}, frames.options());
+  ops::unpatch_into(patches_of(places), pixels.unsqueeze(2), {.ps = p});
+  return pixels;
 }
 
 void require_lengths(size_t stages, size_t widths, size_t blocks, const char* part, const std::string& place) {
@@ -159,7 +186,7 @@ Encoded TAEHV::encode_chunk(const at::Tensor& sample, CodecCache& cache, bool la
   }
   cache.slots.resize(encoder_->num_slots());
   auto frames = (time_outside(clip.narrow(2, 0, ready)).to(dtype_) + 1).mul_(0.5);  // [-1,1] → [0,1]
-  if (config_.patch_size > 1) frames = at::pixel_unshuffle(frames, config_.patch_size);
+  if (config_.patch_size > 1) frames = unshuffled(frames, config_.patch_size);
   return {.latent = time_inside((*encoder_)(frames, cache.slots, batch), batch)};
 }
 
@@ -175,7 +202,7 @@ at::Tensor TAEHV::decode_chunk(const at::Tensor& latent, CodecCache& cache, bool
   auto frames = (*decoder_)(time_outside(latent).to(dtype_), cache.slots, batch);
   const int64_t early = std::max<int64_t>(0, stride - 1 - begin);  // frames before the clip's first
   if (early > 0) frames = frames.narrow(0, early * batch, frames.size(0) - early * batch);
-  if (config_.patch_size > 1) frames = at::pixel_shuffle(frames, config_.patch_size);
+  if (config_.patch_size > 1) frames = shuffled(frames, config_.patch_size);
   return time_inside(frames.clamp(0, 1).mul_(2).sub_(1), batch);
 }
 

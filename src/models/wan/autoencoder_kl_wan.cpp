@@ -7,6 +7,8 @@
 #include <sstream>
 #include <utility>
 
+#include "ops/dispatch.h"
+#include "ops/patch.h"
 #include "orrery/error.h"
 
 namespace orrery::models {
@@ -24,16 +26,29 @@ CodecSpec spec_of(const WanVaeConfig& config) {
   return spec;
 }
 
+// [B,T,H,W,C,column,row] as [B,C,1,row,column,T,H,W]
+at::Tensor as_kernels_see(const at::Tensor& patches) {
+  return patches.unsqueeze(-1).permute({0, 4, 7, 6, 5, 1, 2, 3});
+}
+
 // [B,C,T,H·p,W·p] → [B,T,H,W,(C, column, row)]
 at::Tensor patchify(const at::Tensor& x, int64_t p) {
+  if (p > 1 && x.stride(4) == 1 && ops::on_device_with_kernels(x)) {
+    const at::Tensor patches = at::empty({x.size(0), x.size(2), x.size(3) / p, x.size(4) / p, x.size(1), p, p}, x.options());
+    ops::patch_into(x, as_kernels_see(patches), {.ps = p});
+    return patches.flatten(4);
+  }
   const at::Tensor blocks = x.unflatten(4, {-1, p}).unflatten(3, {-1, p});  // [B,C,T,H,row,W,column]
   return blocks.permute({0, 2, 3, 5, 1, 6, 4}).flatten(4);
 }
 
-// [B,T,H,W,(C, column, row)] → [B,C,T,H·p,W·p]
-at::Tensor unpatchify(const at::Tensor& x, int64_t p) {
+// [B,T,H,W,(C, column, row)] → [B,C,T,H·p,W·p], to where that lies
+void unpatchify(const at::Tensor& x, int64_t p, const at::Tensor& pixels) {
   const at::Tensor blocks = x.unflatten(4, {-1, p, p});
-  return blocks.permute({0, 4, 1, 2, 6, 3, 5}).flatten(5, 6).flatten(3, 4);
+  if (p > 1 && x.scalar_type() == pixels.scalar_type() && ops::on_device_with_kernels(x))
+    ops::unpatch_into(as_kernels_see(blocks), pixels, {.ps = p});
+  else
+    pixels.copy_(blocks.permute({0, 4, 1, 2, 6, 3, 5}).flatten(5, 6).flatten(3, 4));
 }
 
 // Refuses what does not continue the stream: `slots` hold frames of the network's own input first.
@@ -126,8 +141,8 @@ Encoded AutoencoderKLWan::encode_chunk(const at::Tensor& sample, CodecCache& cac
   return {at::cat(latents, 2).contiguous(), {}};
 }
 
-// Each of a level's convolutions remembers two frames, of a picture its only one; on top come a handful of copies of the frames
-// that are on their way together, at the finest level.
+// Each of a level's convolutions remembers two frames, of a picture its only one; on top come a handful of copies of the
+// frames that are on their way together, at the finest level.
 int64_t AutoencoderKLWan::work_bytes(at::IntArrayRef latents) const {
   const int64_t remembered = latents[2] > 1 ? 2 : 1, together = latents[2] > 1 ? decoded_frames_ : 1;
   int64_t elements = 0, finest = 0, pixels = latents[0] * latents[3] * latents[4];
@@ -155,7 +170,7 @@ at::Tensor AutoencoderKLWan::decode_chunk(const at::Tensor& latent, CodecCache& 
   int64_t done = 0;
   const auto sink = [&](const at::Tensor& piece) {
     at::Tensor target = sample.narrow(2, done, piece.size(1));
-    target.copy_(unpatchify(piece, config_.patch_size));
+    unpatchify(piece, config_.patch_size, target);
     if (config_.clip_output) target.clamp_(-1, 1);
     done += piece.size(1);
   };
