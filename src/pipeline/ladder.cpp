@@ -15,10 +15,12 @@
 namespace orrery::pipeline {
 namespace {
 
+constexpr int64_t kOnDevice = 2;  // the block that is computed, and the next, which is on its way (layers/block_stream.h)
+
 // Bytes of a part's weights as they are stored.
 struct Held {
   int64_t resident = 0;  // all of them
-  int64_t streamed = 0;  // its largest block, and what stands around the blocks
+  int64_t streamed = 0;  // the blocks that lie there together, and what stands around them
 };
 
 // The name of the block that a tensor belongs to: up to its first number ("blocks.7" of "blocks.7.attn1.to_q.weight").
@@ -32,7 +34,8 @@ std::string block_of(std::string_view name) {
   return "";
 }
 
-Held held_by(const ComponentDescription& part) {
+// `at_once`: how many blocks of a list lie in memory together while they are streamed.
+Held held_by(const ComponentDescription& part, int64_t at_once) {
   const Weights weights = Weights::open(part.path);
   std::map<std::string, std::map<std::string, int64_t>> lists;  // blocks by the list that they stand in
   Held held;
@@ -41,13 +44,13 @@ Held held_by(const ComponentDescription& part) {
     held.resident += bytes;
     if (const std::string block = block_of(name); !block.empty()) lists[block.substr(0, block.rfind('.'))][block] += bytes;
   }
-  int64_t blocks = 0, block = 0;  // of the list that takes most
+  int64_t blocks = 0, some = 0;  // of the list that takes most
   for (const auto& [name, list] : lists) {
     int64_t all = 0, largest = 0;
     for (const auto& [each, bytes] : list) all += bytes, largest = std::max(largest, bytes);
-    if (all > blocks) blocks = all, block = largest;
+    if (all > blocks) blocks = all, some = std::min(all, at_once * largest);
   }
-  held.streamed = held.resident - blocks + block;
+  held.streamed = held.resident - blocks + some;
   return held;
 }
 
@@ -76,7 +79,7 @@ Ladder::Ladder(std::vector<ComponentDescription> parts, int64_t max_memory, cons
   int64_t staying = 0, lowest = 0;  // bytes: as it stands, and with everything streamed and no encoder of prompts
   for (ComponentDescription& part : parts_) {
     if (part.path.empty() || part.class_name.empty() || part.name.starts_with("tokenizer")) continue;
-    const Held held = held_by(part);
+    const Held held = held_by(part, options.device.is_cpu() ? 1 : kOnDevice);
     staying += held.resident;
     if (!part.name.ends_with("_encoder")) lowest += can_stream(part) ? held.streamed : held.resident;
     if (can_stream(part)) streamable.emplace_back(held, &part);
@@ -110,7 +113,7 @@ std::string Ladder::next_rung(bool loading) const {
   int64_t resident = 0, streamed = 0;
   for (const ComponentDescription& part : parts_) {
     if (part.path.empty() || part.name.ends_with("_encoder") || !can_stream(part)) continue;
-    const Held held = held_by(part);
+    const Held held = held_by(part, kOnDevice);
     resident += held.resident;
     streamed += held.streamed;
   }

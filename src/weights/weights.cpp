@@ -1,6 +1,8 @@
 #include "orrery/weights.h"
 
 #include <ATen/ATen.h>
+#include <ATen/EmptyTensor.h>
+#include <ATen/detail/PrivateUse1HooksInterface.h>
 
 #include <mutex>
 #include <set>
@@ -28,6 +30,18 @@ bool starts_with_nan(const at::Tensor& tensor) {
   if (!at::isFloatingType(tensor.scalar_type()) || at::isFloat8Type(tensor.scalar_type())) return false;
   if (tensor.numel() == 0 || !tensor.is_contiguous()) return false;
   return tensor.view(-1).narrow(0, 0, std::min(kChecked, tensor.numel())).isnan().any().item<bool>();
+}
+
+// To a device by way of memory that it reads by itself (pinned), so that the host need not wait; LibTorch keeps that memory
+// until the copy is over. What is converted is converted there: it crosses as it is stored.
+at::Tensor brought(const at::Tensor& stored, at::Device device, at::ScalarType dtype) {
+  const bool pins = device.is_cuda() || (device.is_privateuseone() && at::isPrivateUse1HooksRegistered());
+  if (!pins || !stored.is_cpu() || stored.numel() == 0) return stored.to(device, dtype).contiguous();
+  const at::Tensor pinned =
+      at::detail::empty_generic(stored.sizes(), at::globalContext().getPinnedMemoryAllocator(device.type()),
+                                c10::DispatchKeySet(c10::DispatchKey::CPU), stored.scalar_type(), std::nullopt);
+  pinned.copy_(stored);
+  return pinned.to(device, pinned.scalar_type(), /*non_blocking=*/true).to(dtype);
 }
 
 }  // namespace
@@ -190,7 +204,7 @@ at::Tensor Weights::deliver(std::string_view name, at::IntArrayRef shape, bool r
                                       .what = "holds NaN",
                                       .expected = "numbers",
                                       .hint = "the file is damaged or its training diverged"});
-  return stored.to(device_, dtype_of(info.dtype)).contiguous();
+  return brought(stored, device_, dtype_of(info.dtype));
 }
 
 at::Tensor Weights::get(std::string_view name, at::IntArrayRef shape) const {

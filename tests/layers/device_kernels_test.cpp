@@ -2,6 +2,7 @@
 #include <ATen/ATen.h>
 #include <gtest/gtest.h>
 
+#include <cmath>
 #include <cstdlib>
 #include <string>
 #include <vector>
@@ -10,11 +11,16 @@
 #include "layers/linear.h"
 #include "layers/norm.h"
 #include "layers/rotary.h"
+#include "media/convert.h"
+#include "models/cosmos_ar/kv_cache.h"
+#include "orrery/denoiser.h"
 #include "orrery/load.h"
+#include "orrery/token_dynamics.h"
 #include "orrery/weights.h"
 #include "sampling/noise.h"
 #include "sampling/solver.h"
 #include "support/compare.h"
+#include "support/errors.h"
 #include "support/far_device.h"
 #include "support/paths.h"
 
@@ -168,10 +174,73 @@ TEST(DeviceConvolution, DoublesInTheAddresses) {
   }
 }
 
+TEST(DeviceTokens, TheSameAreDrawn) {
+  testing::take_far_launches();
+  at::manual_seed(3);
+  const at::Tensor logits = at::randn({3, 70});
+  for (const TokenSampling& sampling : {TokenSampling{.temperature = 0.7, .top_p = 0.8, .seed = 2}, {.top_k = 9, .seed = 3}})
+    for (int64_t position = 0; position < 5; ++position)
+      EXPECT_TRUE(sample_tokens(logits.to(testing::far_device()), sampling, position)
+                      .cpu()
+                      .equal(sample_tokens(logits, sampling, position)));
+  if (!std::getenv("ORRERY_FAR_DEVICE")) {
+    EXPECT_EQ(testing::take_far_launches()["orrery_cuda_top_p"], 10);
+  }
+}
+
+// Tokens that come one at a time look at pages through one kernel; forks keep their own last page.
+TEST(DeviceTokens, LookAtPagesOfTheirPast) {
+  testing::take_far_launches();
+  at::manual_seed(8);
+  models::KvCache near, far;
+  const auto both = [&](int64_t count) {
+    const at::Tensor k = at::randn({2, count, 2, 64}).to(at::kBFloat16), v = at::randn(k.sizes()).to(at::kBFloat16);
+    near.append(k.to(at::kFloat), v.to(at::kFloat));
+    far.append(k.to(testing::far_device()), v.to(testing::far_device()));
+  };
+  const auto expect_equal = [&] {
+    const at::Tensor q = at::randn({2, 1, 4, 64}).to(at::kBFloat16);
+    EXPECT_TRUE(testing::is_close(far.attend(q.to(testing::far_device())).cpu(),
+                                  near.attend(q.to(at::kFloat)).to(at::kBFloat16), testing::kBFloat16Rounding))
+        << near.length();
+  };
+  both(models::KvCache::kPage - 2);
+  for (int token = 0; token < 4; ++token) both(1), expect_equal();
+  const models::KvCache before = far;
+  both(1), expect_equal();
+  EXPECT_EQ(before.length() + 1, far.length());
+  if (!std::getenv("ORRERY_FAR_DEVICE")) {
+    EXPECT_EQ(testing::take_far_launches()["orrery_cuda_paged_attention"], 5);
+  }
+}
+
+// Frames cross as bytes, and are the same.
+TEST(DeviceFrames, ComeAndGoAsBytes) {
+  testing::take_far_launches();
+  const Video video{at::randint(256, {3, 5, 7, 3}).to(at::kByte), 12};
+  const at::Tensor far = to_input_on(video, testing::far_device());
+  EXPECT_TRUE(far.is_contiguous());
+  EXPECT_TRUE(far.cpu().equal(to_input(video)));
+  // Between two bytes, beyond them, and on the halves.
+  const at::Tensor sample =
+      at::cat({at::randn({1, 3, 2, 5, 7}), (at::arange(210).view({1, 3, 2, 5, 7}) + 0.5) / 127.5 - 1}, 2);
+  const Video there = to_video(sample.to(testing::far_device()), 12);
+  EXPECT_TRUE(there.frames.is_cpu());
+  EXPECT_TRUE(there.frames.equal(to_video(sample, 12).frames));
+  const at::Tensor broken = sample.clone().fill_(std::nan(""));
+  EXPECT_EQ(testing::error_of([&] { to_video(broken.to(testing::far_device()), 12); }),
+            testing::error_of([&] { to_video(broken, 12); }));
+  if (!std::getenv("ORRERY_FAR_DEVICE")) {
+    EXPECT_EQ(testing::take_far_launches()["orrery_cuda_frames"], 2);
+  }
+}
+
 struct Case {
   const char* name;
   const char* model;
   std::vector<const char*> kernels;  // that a look of this network starts
+  const char* component = "transformer";
+  const char* function = "forward";
 };
 
 class DeviceModels : public ::testing::TestWithParam<Case> {};
@@ -181,13 +250,33 @@ TEST_P(DeviceModels, RunThroughOurKernels) {
   const auto folder = testing::golden_folder() / GetParam().name;
   LoadOptions options;
   options.device = testing::far_device();
-  const auto component = load_component((folder / GetParam().model).string(), "transformer", options);
+  const auto component = load_component((folder / GetParam().model).string(), GetParam().component, options);
   TensorMap inputs = load_safetensors(folder / "in.safetensors");
   for (auto& [name, tensor] : inputs) tensor = tensor.to(testing::far_device());
   testing::take_far_launches();
-  component->call("forward", inputs, {});  // whose numbers golden_cases_test.cpp compares
+  component->call(GetParam().function, inputs, {});  // whose numbers golden_cases_test.cpp compares
   const auto launches = testing::take_far_launches();
   for (const char* kernel : GetParam().kernels) EXPECT_TRUE(launches.contains(kernel)) << kernel;
+}
+
+// What a graph of a steady step needs: once a prompt is prepared, the host waits for nothing, and brings nothing.
+TEST(DeviceLooks, GoOnWithoutTheHost) {
+  if (std::getenv("ORRERY_FAR_DEVICE")) GTEST_SKIP() << "a GPU's waits are not counted";
+  for (const char* name : {"transformer_wan_text2video", "transformer_wan22_5b", "transformer_predict2_text2image"}) {
+    const auto folder = testing::golden_folder() / name;
+    LoadOptions options;
+    options.device = testing::far_device();
+    const std::shared_ptr<const Component> component = load_component((folder / "model").string(), "transformer", options);
+    const auto denoiser = std::dynamic_pointer_cast<const Denoiser>(component);
+    const TensorMap given = load_safetensors(folder / "in.safetensors");
+    const auto there = [&](const char* key) { return given.at(key).to(testing::far_device(), at::kFloat); };
+    const Latents noisy{.video = there("hidden_states")};
+    const auto context = denoiser->prepare({.text = there("encoder_hidden_states")}, noisy.video.sizes());
+    const at::Tensor times = at::full({noisy.video.size(0), 1}, 0.5).to(testing::far_device());
+    testing::take_far_streams();
+    denoiser->forward(noisy, times, *context);
+    EXPECT_EQ(testing::take_far_streams().host_waits, 0) << name;
+  }
 }
 
 INSTANTIATE_TEST_SUITE_P(
@@ -200,7 +289,20 @@ INSTANTIATE_TEST_SUITE_P(
                            {"orrery_cuda_modulated_norm", "orrery_cuda_gated_residual", "orrery_cuda_qk_norm_rope"}},
                       Case{"transformer_oasis",
                            "../worlds/oasis/model/transformer/model.safetensors",
-                           {"orrery_cuda_modulated_norm", "orrery_cuda_gated_residual", "orrery_cuda_qk_norm_rope"}}),
+                           {"orrery_cuda_modulated_norm", "orrery_cuda_gated_residual", "orrery_cuda_qk_norm_rope"}},
+                      Case{"wan22_vae_encode", "model", {"orrery_cuda_patch"}, "vae", "encode"},
+                      Case{"wan22_vae_decode", "../wan22_vae_encode/model", {"orrery_cuda_patch"}, "vae", "decode"},
+                      Case{"cv8x8x8_encode", "model", {"orrery_cuda_patch"}, "vae", "encode"},
+                      Case{"cv8x8x8_decode", "../cv8x8x8_encode/model", {"orrery_cuda_patch"}, "vae", "decode"},
+                      Case{
+                          "taew2_2_super_encode", "model/taew2_2_super.safetensors", {"orrery_cuda_patch"}, "vae", "encode"},
+                      Case{"taew2_2_super_decode",
+                           "../taew2_2_super_encode/model/taew2_2_super.safetensors",
+                           {"orrery_cuda_patch"},
+                           "vae",
+                           "decode"},
+                      Case{"dv4x8x8_encode", "model", {"orrery_cuda_patch", "orrery_cuda_fsq"}, "vae", "encode"},
+                      Case{"dv4x8x8_decode", "../dv4x8x8_encode/model", {"orrery_cuda_fsq"}, "vae", "decode"}),
     [](const auto& info) { return std::string(info.param.name); });
 
 }  // namespace

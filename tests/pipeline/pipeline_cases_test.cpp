@@ -66,7 +66,9 @@ TEST_P(PipelineCaseTest, EqualsItsReferenceOnAnotherDevice) {
   expect_the_reference(GetParam(), testing::far_device());
 }
 TEST_P(PipelineCaseTest, EqualsItsReferenceWithBlocksStreamedToAnotherDevice) {
+  testing::take_far_streams();
   expect_the_reference(GetParam(), testing::far_device(), /*tight=*/true);
+  EXPECT_EQ(testing::take_far_streams().races, 0);
 }
 
 INSTANTIATE_TEST_SUITE_P(Golden, PipelineCaseTest, ::testing::ValuesIn(case_names()),

@@ -7,7 +7,6 @@
 #include <ATen/ops/as_strided_native.h>
 #include <ATen/ops/unfold_native.h>
 #include <ATen/ops/view_native.h>
-#include <c10/core/impl/DeviceGuardImplInterface.h>
 #include <dlfcn.h>
 #include <sys/mman.h>
 #include <torch/library.h>
@@ -23,6 +22,7 @@
 #include <utility>
 
 #include "ops/dispatch.h"
+#include "support/far_streams.h"
 
 namespace orrery::testing {
 namespace {
@@ -34,6 +34,7 @@ struct Block {
   char* far;
   char* near;
   size_t bytes;
+  FarOrder::Uses uses;
 };
 
 class FarMemory final : public c10::Allocator {
@@ -52,7 +53,7 @@ class FarMemory final : public c10::Allocator {
     close(file);
     if (near == MAP_FAILED || far == MAP_FAILED) throw std::bad_alloc();
     const std::lock_guard lock(mutex_);
-    blocks_[static_cast<char*>(far)] = {static_cast<char*>(far), static_cast<char*>(near), bytes};
+    blocks_[static_cast<char*>(far)] = {static_cast<char*>(far), static_cast<char*>(near), bytes, far_order().allocated()};
     held_ += bytes;
     peak_ = std::max(peak_, held_);
     return {far, far, &release, c10::Device(kFar, 0)};
@@ -71,7 +72,8 @@ class FarMemory final : public c10::Allocator {
     const std::lock_guard lock(mutex_);
     const auto after = blocks_.upper_bound(far);
     TORCH_CHECK(after != blocks_.begin(), "an address that is not this device's");
-    const Block& block = std::prev(after)->second;
+    Block& block = std::prev(after)->second;
+    far_order().touch(block.uses);
     return block.near + (far - block.far);
   }
   size_t take_peak() {
@@ -96,7 +98,7 @@ class FarMemory final : public c10::Allocator {
   };
 
   mutable std::mutex mutex_;
-  std::map<char*, Block> blocks_;
+  mutable std::map<char*, Block> blocks_;
   size_t held_ = 0, peak_ = 0, limit_ = 0;
 };
 
@@ -110,6 +112,7 @@ void FarMemory::release(void* far) {
   const std::lock_guard lock(all.mutex_);
   const Block block = all.blocks_.extract(static_cast<char*>(far)).mapped();
   all.held_ -= block.bytes;
+  far_order().released(block.uses);
   munmap(block.far, block.bytes);
   munmap(block.near, block.bytes);
 }
@@ -124,7 +127,15 @@ at::Tensor near(const at::Tensor& tensor) {
                        tensor.strides(), options);
 }
 
+// Operations that the processor stands in for copy too, which no GPU would.
+thread_local int standing_in = 0;
+struct StandsIn {
+  StandsIn() { ++standing_in; }
+  ~StandsIn() { --standing_in; }
+};
+
 at::Tensor far(const at::Tensor& tensor) {
+  const StandsIn processor;
   return tensor.to(far_device());
 }
 
@@ -148,7 +159,11 @@ at::Tensor empty_strided(c10::IntArrayRef size, c10::IntArrayRef stride, std::op
   return at::detail::empty_strided_generic(size, stride, &memory(), key(), c10::dtype_or_default(dtype));
 }
 
-at::Tensor copy_from(const at::Tensor& from, const at::Tensor& to, bool) {
+at::Tensor copy_from(const at::Tensor& from, const at::Tensor& to, bool without_waiting) {
+  const bool up = from.is_cpu(), pinned = up && reads_by_itself(from.const_data_ptr());
+  // As LibTorch on a GPU: the host goes on at once only if it says so, and the device reads the memory by itself.
+  if (standing_in == 0 && (to.is_cpu() || (up && !(pinned && without_waiting)))) far_order().host_waits();
+  if (standing_in == 0 && up) far_order().uploaded(static_cast<int64_t>(from.nbytes()), pinned);
   near(to).copy_(near(from));
   return to;
 }
@@ -171,6 +186,7 @@ at::Tensor copy_from_and_resize(const at::Tensor& from, const at::Tensor& to) {
 }
 
 at::Scalar local_scalar(const at::Tensor& tensor) {
+  far_order().host_waits();
   return near(tensor).item();
 }
 
@@ -200,6 +216,7 @@ at::Tensor gru_cell(const at::Tensor& input, const at::Tensor& hidden, const at:
 }
 
 void everything_else(const c10::OperatorHandle& op, torch::jit::Stack* stack) {
+  const StandsIn processor;
   const std::string& name = op.schema().name();
   const bool indexes =
       name == "aten::index" || name.starts_with("aten::index_put");  // whose indices may lie with the processor
@@ -227,8 +244,6 @@ void* find_kernel(const char* symbol) {
   ++launches[symbol];
   return reinterpret_cast<void*>(&launch);
 }
-
-C10_REGISTER_GUARD_IMPL(PrivateUse1, c10::impl::NoOpDeviceGuardImpl<c10::DeviceType::PrivateUse1>);
 
 TORCH_LIBRARY_IMPL(_, PrivateUse1, library) {
   library.fallback(torch::CppFunction::makeFromBoxedFunction<&everything_else>());
@@ -265,6 +280,7 @@ c10::Device far_device() {
   }
   static const bool registered = [] {
     c10::SetAllocator(kFar, &memory());
+    register_far_streams();
     ops::lend_kernels(kFar, &find_kernel);
     return true;
   }();

@@ -13,6 +13,7 @@
 #include <utility>
 #include <vector>
 
+#include "layers/side_stream.h"
 #include "models/cosmos/cosmos_actions.h"
 #include "models/cosmos/cosmos_recipe.h"
 #include "models/cosmos/cosmos_transformer_3d_model.h"
@@ -92,6 +93,7 @@ class CosmosCausalWorld final : public World {
                                        .what = "num_inference_steps or window_frames do not fit",
                                        .expected = "1 … 4 steps, a window of at least one frame"});
     steps_ = static_cast<size_t>(steps);
+    beside_.emplace(options.device);
   }
 
   const ActionSpace& action_space() const override { return actions_->space(); }
@@ -110,7 +112,7 @@ class CosmosCausalWorld final : public World {
     Going going;
     CosmosContext context = context_of(state);
     remember(latent, context, {}, going);
-    decode(latent, going);
+    decode(latent, 0, going);
     state.frame = 1;
     state.last = latent;
     pack(going, state);
@@ -142,8 +144,10 @@ class CosmosCausalWorld final : public World {
       if (i > 0) sample = clean * angle.cos + first * angle.sin;
       clean = denoised(sample, angle, context, nullptr);
     }
+    // Decoded while the network looks at the frame once more for its keys.
+    const at::Tensor pixels = beside_->run([&] { return decode(clean, going.frames, going); });
     remember(clean, context, rows, going);
-    const at::Tensor pixels = decode(clean, going);
+    beside_->join();
     state.frame += pixels.size(2);
     state.last = clean;
     pack(going, state);
@@ -218,8 +222,8 @@ class CosmosCausalWorld final : public World {
     ++going.frames;
   }
 
-  at::Tensor decode(const at::Tensor& latent, Going& going) const {
-    return vae_->decode_chunk(vae_->normalization().undo(latent, going.frames - 1), going.decoder, /*last=*/false);
+  at::Tensor decode(const at::Tensor& latent, int64_t frame, Going& going) const {
+    return vae_->decode_chunk(vae_->normalization().undo(latent, frame), going.decoder, /*last=*/false);
   }
 
   void pack(const Going& going, State& state) const {
@@ -271,6 +275,7 @@ class CosmosCausalWorld final : public World {
   std::optional<CosmosActions> actions_;
   int64_t height_ = 0, width_ = 0, window_ = kTrainedFrames;
   size_t steps_ = kMostHops;
+  std::optional<layers::Beside> beside_;
 };
 
 }  // namespace

@@ -18,7 +18,8 @@ CausalWanStream::CausalWanStream(std::shared_ptr<const CausalWanModel> model) : 
 }
 
 at::Tensor CausalWanStream::next(const WanContext& context, const ActionWindows& actions, const at::Tensor& beside,
-                                 const Draws& noise, CausalWanMemory& memory) const {
+                                 const Draws& noise, CausalWanMemory& memory,
+                                 const std::function<void(const at::Tensor& block)>& finished) const {
   const auto look = [&](const at::Tensor& x, float time, bool keep) {
     const at::Tensor input = beside.defined() ? at::cat({x, beside}, 1) : x;
     return model_->forward(input, at::full({1, x.size(2)}, time, x.options()), context, actions, memory, keep);
@@ -30,6 +31,7 @@ at::Tensor CausalWanStream::next(const WanContext& context, const ActionWindows&
     x = clean;
     if (i + 1 < sigmas_.size()) x = clean * (1 - sigmas_[i + 1]) + noise(static_cast<int64_t>(i) + 1) * sigmas_[i + 1];
   }
+  if (finished) finished(x);
   look(x, 0, /*keep=*/true);  // once more, clean, for the keys that later blocks see
   return x;
 }

@@ -20,9 +20,9 @@ class CausalWanStream {
   using Draws = std::function<at::Tensor(int64_t draw)>;
 
   /// The next block, float [1,C,n,h,w] in dynamics space, which `memory` then remembers. `beside` [1,C',n,h,w] (undefined:
-  /// none) is put behind the noisy channels.
+  /// none) is put behind the noisy channels. `finished` (empty: nobody) is told of it before its keys are made.
   at::Tensor next(const WanContext& context, const ActionWindows& actions, const at::Tensor& beside, const Draws& noise,
-                  CausalWanMemory& memory) const;
+                  CausalWanMemory& memory, const std::function<void(const at::Tensor& block)>& finished = {}) const;
 
   const CausalWanModel& model() const { return *model_; }
   int64_t steps() const { return static_cast<int64_t>(sigmas_.size()); }

@@ -8,6 +8,7 @@
 #include <optional>
 #include <string>
 
+#include "layers/side_stream.h"
 #include "models/wan/causal_wan_stream.h"
 #include "models/wan/world_actions.h"
 #include "orrery/autoencoder.h"
@@ -64,6 +65,7 @@ class CausalWanWorld final : public World {
     width_ = config.get<int64_t>("sample_width", by_words_ ? 832 : 640);
     actions_ = causal_wan_actions(model);
     stream_.emplace(std::move(network));
+    beside_.emplace(options.device);
   }
 
   const ActionSpace& action_space() const override { return actions_; }
@@ -116,8 +118,13 @@ class CausalWanWorld final : public World {
       actions = windows(going.actions);
       known = beside(state.context.at(kPicture), first, frames);
     }
-    const at::Tensor latents = stream_->next(context_of(state), actions, known, draws, going.memory);
-    const at::Tensor pixels = vae_->decode_chunk(vae_->normalization().undo(latents, first), going.decoder, /*last=*/false);
+    at::Tensor pixels;  // decoded while the network looks at the block once more for its keys
+    const at::Tensor latents =
+        stream_->next(context_of(state), actions, known, draws, going.memory, [&](const at::Tensor& block) {
+          pixels = beside_->run(
+              [&] { return vae_->decode_chunk(vae_->normalization().undo(block, first), going.decoder, /*last=*/false); });
+        });
+    beside_->join();
     state.last = latents;
     state.frame += pixels.size(2);
     pack(going, state);
@@ -179,9 +186,11 @@ class CausalWanWorld final : public World {
     const at::Tensor mean = at::tensor({0.48145466, 0.4578275, 0.40821073}, at::kFloat).view({1, 3, 1, 1}).to(device());
     const at::Tensor deviation =
         at::tensor({0.26862954, 0.26130258, 0.27577711}, at::kFloat).view({1, 3, 1, 1}).to(device());
-    const at::Tensor small = at::upsample_bicubic2d(picture.squeeze(2), at::IntArrayRef{side, side}, /*align_corners=*/false);
-    const TensorMap told = load_component(*image_encoder_, load_)
-                               ->call("forward", {{"pixel_values", (small * 0.5 + 0.5 - mean) / deviation}}, {.all_layers = true});
+    const at::Tensor small =
+        at::upsample_bicubic2d(picture.squeeze(2), at::IntArrayRef{side, side}, /*align_corners=*/false);
+    const TensorMap told =
+        load_component(*image_encoder_, load_)
+            ->call("forward", {{"pixel_values", (small * 0.5 + 0.5 - mean) / deviation}}, {.all_layers = true});
     int64_t states = 0;  // the embeddings, then one for each block
     while (told.contains("hidden_states." + std::to_string(states))) ++states;
     return told.at("hidden_states." + std::to_string(states - 2));
@@ -306,17 +315,18 @@ class CausalWanWorld final : public World {
     };
     const auto picture = state.context.find(kPicture);
     const bool seen = picture != state.context.end();
-    bool right = seen != by_words_ && state.context.size() == (seen ? 1 : 0) + 2 * layers() &&
-                 (!seen || is(picture->second, at::kFloat,
-                              {1, sizes.out_channels, -1, height_ / stride, width_ / stride})) &&
-                 state.caches.size() >= 2 + layers() + 2 * modules() && is(state.caches[0], at::kLong, {2});
+    bool right =
+        seen != by_words_ && state.context.size() == (seen ? 1 : 0) + 2 * layers() &&
+        (!seen || is(picture->second, at::kFloat, {1, sizes.out_channels, -1, height_ / stride, width_ / stride})) &&
+        state.caches.size() >= 2 + layers() + 2 * modules() && is(state.caches[0], at::kLong, {2});
     for (size_t i = 0; right && i < layers(); ++i)
       for (const char* kind : {"key", "value"})
         right = right && state.context.contains(context_name(kind, i)) &&
                 is(state.context.at(context_name(kind, i)), at::kFloat,
                    {1, -1, sizes.num_attention_heads, sizes.attention_head_dim});
     const bool begun = right && state.caches[0][0].item<int64_t>() > 0;
-    right = right && (begun && !by_words_ ? is(state.caches[1], at::kFloat, {1, -1, actions_.width}) : state.caches[1].numel() == 0);
+    right = right &&
+            (begun && !by_words_ ? is(state.caches[1], at::kFloat, {1, -1, actions_.width}) : state.caches[1].numel() == 0);
     for (size_t i = 0; begun && right && i < layers(); ++i)
       right = is(state.caches[2 + i], at::kFloat, {2, 1, -1, sizes.num_attention_heads, sizes.attention_head_dim});
     if (!right)
@@ -331,6 +341,7 @@ class CausalWanWorld final : public World {
   ActionSpace actions_;
   std::shared_ptr<const Autoencoder> vae_;
   std::optional<CausalWanStream> stream_;
+  std::optional<layers::Beside> beside_;
 };
 
 }  // namespace
