@@ -60,7 +60,7 @@ class FarMemory final : public c10::Allocator {
   }
   c10::DeleterFnPtr raw_deleter() const override { return &release; }
   void copy_data(void* to, const void* from, size_t bytes) const override {
-    memcpy(near(static_cast<char*>(to)), near(static_cast<char*>(const_cast<void*>(from))), bytes);
+    memcpy(near(static_cast<char*>(to), true), near(static_cast<char*>(const_cast<void*>(from))), bytes);
   }
   // Runs `work`, a kernel of the device, which alone may use "far" addresses. Nobody else allocates meanwhile.
   int run(const std::function<int()>& work) {
@@ -68,12 +68,12 @@ class FarMemory final : public c10::Allocator {
     const Opened opened(blocks_);
     return work();
   }
-  char* near(char* far) const {
+  char* near(char* far, bool writes = false) const {
     const std::lock_guard lock(mutex_);
     const auto after = blocks_.upper_bound(far);
     TORCH_CHECK(after != blocks_.begin(), "an address that is not this device's");
     Block& block = std::prev(after)->second;
-    far_order().touch(block.uses);
+    far_order().touch(block.uses, writes);
     return block.near + (far - block.far);
   }
   size_t take_peak() {
@@ -118,12 +118,12 @@ void FarMemory::release(void* far) {
 }
 
 // The same memory as a tensor of the processor's.
-at::Tensor near(const at::Tensor& tensor) {
+at::Tensor near(const at::Tensor& tensor, bool writes = false) {
   if (!tensor.defined() || tensor.device().type() != kFar) return tensor;
   const auto options = tensor.options().device(at::kCPU);
   if (tensor.numel() == 0) return at::empty_strided(tensor.sizes(), tensor.strides(), options);
   char* begin = static_cast<char*>(const_cast<void*>(tensor.storage().data()));
-  return at::from_blob(memory().near(begin) + tensor.storage_offset() * tensor.element_size(), tensor.sizes(),
+  return at::from_blob(memory().near(begin, writes) + tensor.storage_offset() * tensor.element_size(), tensor.sizes(),
                        tensor.strides(), options);
 }
 
@@ -164,7 +164,7 @@ at::Tensor copy_from(const at::Tensor& from, const at::Tensor& to, bool without_
   // As LibTorch on a GPU: the host goes on at once only if it says so, and the device reads the memory by itself.
   if (standing_in == 0 && (to.is_cpu() || (up && !(pinned && without_waiting)))) far_order().host_waits();
   if (standing_in == 0 && up) far_order().uploaded(static_cast<int64_t>(from.nbytes()), pinned);
-  near(to).copy_(near(from));
+  near(to, true).copy_(near(from));
   return to;
 }
 

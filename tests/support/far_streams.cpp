@@ -25,17 +25,18 @@ int64_t FarOrder::new_stream() {
   return ++count_;
 }
 
-void FarOrder::touch(Uses& uses) {
+void FarOrder::touch(Uses& uses, bool writes) {
   const std::lock_guard lock(mutex_);
   const int64_t stream = current_stream();
   Clock& clock = streams_[stream];
   join(clock, host_);
   ++clock[stream];
-  for (const auto& [other, time] : uses.last) counted_.races += other != stream && clock[other] < time;
+  for (const auto& [other, time] : writes ? uses.last : uses.wrote) counted_.races += other != stream && clock[other] < time;
   bool beside = false;
   for (auto& [other, theirs] : streams_) beside |= other != stream && clock[other] < theirs[other];
   counted_.beside += beside;
   uses.last[stream] = clock[stream];
+  if (writes) uses.wrote[stream] = clock[stream];
 }
 
 FarOrder::Uses FarOrder::allocated() {
@@ -45,7 +46,7 @@ FarOrder::Uses FarOrder::allocated() {
   join(clock, host_);
   for (const auto& [other, time] : std::exchange(free_[stream], {}))
     counted_.races += other != stream && clock[other] < time;
-  return {stream, {}};
+  return {stream, {}, {}};
 }
 
 void FarOrder::released(const Uses& uses) {

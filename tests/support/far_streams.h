@@ -19,14 +19,14 @@ class FarOrder {
   /// Who used a piece of memory, and which stream it was allocated on.
   struct Uses {
     int64_t owner = 0;
-    Clock last;
+    Clock last, wrote;
   };
 
   int64_t current() const { return current_stream(); }
   void make_current(int64_t stream) { current_stream() = stream; }
   int64_t new_stream();
 
-  void touch(Uses& uses);
+  void touch(Uses& uses, bool writes);
   /// Memory comes from the current stream's pool, and goes back to that; the pool gives out again what came back, without
   /// waiting for who used it.
   Uses allocated();
