@@ -67,6 +67,7 @@ struct Case {
   std::string name, folder;
   int64_t warm;  // steps until its window is full
 };
+void PrintTo(const Case& of, std::ostream* out) { *out << of.name; }  // CTest names a test by it
 
 class SteadyStepTest : public ::testing::TestWithParam<Case> {
  protected:

@@ -38,6 +38,7 @@ struct OpCase {
   std::function<void(Given)> call;
   std::set<std::string> optional = {}, any_stride = {}, aligned = {};
 };
+void PrintTo(const OpCase& op_case, std::ostream* out) { *out << op_case.op; }  // CTest names a test by it
 
 at::Tensor half(at::IntArrayRef shape) {
   return at::randn(shape).to(at::kHalf);

@@ -242,6 +242,7 @@ struct Case {
   const char* component = "transformer";
   const char* function = "forward";
 };
+void PrintTo(const Case& of, std::ostream* out) { *out << of.name; }  // CTest names a test by it
 
 class DeviceModels : public ::testing::TestWithParam<Case> {};
 

@@ -65,6 +65,7 @@ struct Lossy {
   const char* name;
   double least_psnr;
 };
+void PrintTo(const Lossy& lossy, std::ostream* out) { *out << lossy.name; }  // CTest names a test by it
 
 class LossyWriter : public ::testing::TestWithParam<Lossy> {};
 

@@ -18,8 +18,9 @@ fs::path worlds() { return testing::golden_folder().parent_path().parent_path() 
 
 struct GoldenWorld {
   std::string name;   // of the golden file
-  std::string folder; // of the model
+  std::string folder;  // of the model
 };
+void PrintTo(const GoldenWorld& world, std::ostream* out) { *out << world.name; }  // CTest names a test by it
 
 class OrreryWorldCaseTest : public ::testing::TestWithParam<GoldenWorld> {
  protected:
