@@ -9,13 +9,11 @@ nothing cut) and how many each text has (`lengths`).
 """
 
 import argparse
-import io
 import json
 import pathlib
 import random
-import struct
 
-from diffusers_cases.text import spiece_fields
+from diffusers_cases.text import t5_of, train_unigram
 
 HERE = pathlib.Path(__file__).parent
 
@@ -73,26 +71,12 @@ def all_texts():
 
 def t5_tokenizer(folder):
     """Many of the letters above are pieces of it, alone and with their neighbours, so that a letter too many or too few shows."""
-    import sentencepiece
-    from transformers import T5Tokenizer
-
-    blob = io.BytesIO()
     draw = random.Random(5)
     known = [text for text in [*SENTENCES, *ACCENTS, *SCRIPTS, *EMOJI, *ODD] if text.strip()]
-    sentencepiece.SentencePieceTrainer.train(
-        sentence_iterator=iter([" ".join(draw.choices(known, k=3)) for _ in range(3000)]), model_writer=blob, vocab_size=1500,
-        model_type="unigram", pad_id=0, eos_id=1, unk_id=2, bos_id=-1, pad_piece="<pad>", eos_piece="</s>", unk_piece="<unk>",
-        hard_vocab_limit=False, character_coverage=0.9999, num_threads=1, minloglevel=2)
-    pieces, table = [], None
-    for field, value in spiece_fields(blob.getvalue()):
-        if field == 1:
-            piece = dict(spiece_fields(value))
-            pieces.append((piece[1].decode(), struct.unpack("<f", piece[2])[0] if 2 in piece else 0.0))
-        elif field == 3:
-            table = dict(spiece_fields(value)).get(2)
-    tokenizer = T5Tokenizer(vocab=pieces + [(f"<extra_id_{i}>", 0.0) for i in range(99, -1, -1)], _spm_precompiled_charsmap=table)
+    spiece = train_unigram([" ".join(draw.choices(known, k=3)) for _ in range(3000)], vocab=1500, coverage=0.9999)
+    tokenizer = t5_of(spiece)
     folder.mkdir(exist_ok=True)
-    (folder / "spiece.model").write_bytes(blob.getvalue())
+    (folder / "spiece.model").write_bytes(spiece)
     added = {str(i): {"content": str(token)} for i, token in sorted(tokenizer.added_tokens_decoder.items())}
     (folder / "tokenizer_config.json").write_text(json.dumps({"tokenizer_class": "T5Tokenizer", "added_tokens_decoder": added}) + "\n")
     return tokenizer

@@ -47,30 +47,43 @@ def spiece_fields(data):
         yield key >> 3, value
 
 
-def t5_tokenizer(plan, path, vocab=220):
-    """A SentencePiece unigram model trained on generated text: spiece.model and tokenizer.json, as T5 has them."""
+def train_unigram(sentences, vocab, coverage):
+    """A SentencePiece unigram model with T5's special pieces, as the bytes of its file."""
     import sentencepiece
-    from transformers import T5Tokenizer
 
     blob = io.BytesIO()
     sentencepiece.SentencePieceTrainer.train(
-        sentence_iterator=iter([sentence(plan, plan.rng.randint(4, 12)) for _ in range(500)]), model_writer=blob,
-        vocab_size=vocab, model_type="unigram", pad_id=0, eos_id=1, unk_id=2, bos_id=-1, pad_piece="<pad>",
-        eos_piece="</s>", unk_piece="<unk>", hard_vocab_limit=False, character_coverage=0.9995, num_threads=1,
-        minloglevel=2)
+        sentence_iterator=iter(sentences), model_writer=blob, vocab_size=vocab, model_type="unigram", pad_id=0, eos_id=1,
+        unk_id=2, bos_id=-1, pad_piece="<pad>", eos_piece="</s>", unk_piece="<unk>", hard_vocab_limit=False,
+        character_coverage=coverage, num_threads=1, minloglevel=2)
+    return blob.getvalue()
+
+
+def t5_of(spiece, **options):
+    """transformers' tokenizer of such a file."""
+    from transformers import T5Tokenizer
+
     pieces, charsmap = [], None
-    for field, value in spiece_fields(blob.getvalue()):
+    for field, value in spiece_fields(spiece):
         if field == 1:
             piece = dict(spiece_fields(value))
             pieces.append((piece[1].decode(), struct.unpack("<f", piece[2])[0] if 2 in piece else 0.0))
         elif field == 3:
             charsmap = dict(spiece_fields(value)).get(2)
-    tok = T5Tokenizer(vocab=pieces + [(f"<extra_id_{i}>", 0.0) for i in range(99, -1, -1)],
-                      _spm_precompiled_charsmap=charsmap, model_max_length=512)
+    return T5Tokenizer(vocab=pieces + [(f"<extra_id_{i}>", 0.0) for i in range(99, -1, -1)],
+                       _spm_precompiled_charsmap=charsmap, **options)
+
+
+def t5_tokenizer(plan, path, vocab=220):
+    """A SentencePiece unigram model trained on generated text: spiece.model and tokenizer.json, as T5 has them."""
+    import sentencepiece
+
+    spiece = train_unigram([sentence(plan, plan.rng.randint(4, 12)) for _ in range(500)], vocab, 0.9995)
+    tok = t5_of(spiece, model_max_length=512)
     if path is not None:
         tok.save_pretrained(path)
-        (path / "spiece.model").write_bytes(blob.getvalue())
-    tok.spiece = blob.getvalue()
+        (path / "spiece.model").write_bytes(spiece)
+    tok.spiece = spiece
     sp = sentencepiece.SentencePieceProcessor(model_proto=tok.spiece)
     for text in HARD:
         assert tok(text).input_ids == sp.encode(text) + [1], f"sentencepiece and transformers differ on {text!r}"
