@@ -1,23 +1,19 @@
 #include "text/added_tokens.h"
 
 #include <algorithm>
-#include <fstream>
 #include <nlohmann/json.hpp>
 
 #include "orrery/error.h"
+#include "text/json_file.h"
 
 namespace orrery::text {
 namespace {
 
 using Json = nlohmann::json;
 
-// An object; empty where the file is not there.
-Json read_json(const std::filesystem::path& path) {
-  if (!std::filesystem::exists(path)) return Json::object();
-  std::ifstream file(path);
-  Json json = Json::parse(file, nullptr, /*allow_exceptions=*/false);
-  if (!json.is_object()) throw Error(ErrorKind::kConfig, {.place = path.string(), .what = "is no JSON object"});
-  return json;
+// Empty where the file is not there.
+Json read_if_there(const std::filesystem::path& path) {
+  return std::filesystem::exists(path) ? read_json(path) : Json::object();
 }
 
 }  // namespace
@@ -25,11 +21,11 @@ Json read_json(const std::filesystem::path& path) {
 AddedTokens AddedTokens::read(const std::filesystem::path& folder) {
   AddedTokens tokens;
   try {
-    const Json config = read_json(folder / "tokenizer_config.json");
+    const Json config = read_if_there(folder / "tokenizer_config.json");
     const Json decoder = config.value("added_tokens_decoder", Json::object());  // items() refers to it, so it has a name
     for (const auto& [id, token] : decoder.items()) tokens.add(token.at("content").get<std::string>(), std::stoll(id));
     if (!tokens.tokens_.empty()) return tokens;  // tokenizer.json, which is large, would say the same
-    const Json tokenizer = read_json(folder / "tokenizer.json"), listed = tokenizer.value("added_tokens", Json::array());
+    const Json tokenizer = read_if_there(folder / "tokenizer.json"), listed = tokenizer.value("added_tokens", Json::array());
     for (const Json& token : listed) tokens.add(token.at("content").get<std::string>(), token.at("id").get<int64_t>());
   } catch (const std::logic_error& error) {  // a number that is none
     throw Error(ErrorKind::kConfig,

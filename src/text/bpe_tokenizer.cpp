@@ -10,6 +10,7 @@
 #include <nlohmann/json.hpp>
 
 #include "orrery/error.h"
+#include "text/json_file.h"
 #include "text/utf8.h"
 
 namespace orrery::text {
@@ -20,13 +21,6 @@ using Json = nlohmann::json;
 // The words of Qwen2: contractions, letters with one leading other character, single digits, punctuation, white space.
 constexpr const char* kQwenWords =
     R"((?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+)";
-
-Json read_json(const std::filesystem::path& path) {
-  std::ifstream file(path);
-  Json json = Json::parse(file, nullptr, /*allow_exceptions=*/false);
-  if (json.is_discarded()) throw Error(ErrorKind::kConfig, {.place = path.string(), .what = "is no JSON"});
-  return json;
-}
 
 // The letter that stands for each byte in vocabulary files: printable ones for themselves, the others from U+0100 on.
 const std::array<std::string, 256>& byte_letters() {
