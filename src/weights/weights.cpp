@@ -171,27 +171,19 @@ at::Tensor Weights::deliver(std::string_view name, at::IntArrayRef shape, bool r
     shared_->asked.insert(stored_as);
   }
   const TensorInfo& info = shared_->source->infos().at(stored_as);
-  if (at::IntArrayRef(info.shape) != shape) {
-    const std::string expected = weights_detail::shape_text(shape), got = weights_detail::shape_text(info.shape);
+  const auto unfit = [&](const char* what, const std::string& expected, const std::string& got, const char* hint) {
     if (!report_)
-      throw Error(ErrorKind::kWeights, {.place = place() + ": " + full,
-                                        .what = "has the wrong shape",
-                                        .expected = expected,
-                                        .got = got,
-                                        .hint = "is this a checkpoint of another model?"});
+      throw Error(ErrorKind::kWeights,
+                  {.place = place() + ": " + full, .what = what, .expected = expected, .got = got, .hint = hint});
     report_->misshapen.push_back(full + ": expected " + expected + ", got " + got);
-  }
+  };
+  if (at::IntArrayRef(info.shape) != shape)
+    unfit("has the wrong shape", weights_detail::shape_text(shape), weights_detail::shape_text(info.shape),
+          "is this a checkpoint of another model?");
   // Someone's quantised checkpoint: its scales stand elsewhere under names of its own.
-  if (info.dtype == at::kChar || at::isComplexType(info.dtype)) {
-    const std::string expected = "floating-point numbers", got = c10::toString(info.dtype);
-    if (!report_)
-      throw Error(ErrorKind::kWeights, {.place = place() + ": " + full,
-                                        .what = "is stored in a form that is not run",
-                                        .expected = expected,
-                                        .got = got,
-                                        .hint = "take the unquantised checkpoint; --weights int8 makes it small"});
-    report_->misshapen.push_back(full + ": expected " + expected + ", got " + got);
-  }
+  if (info.dtype == at::kChar || at::isComplexType(info.dtype))
+    unfit("is stored in a form that is not run", "floating-point numbers", c10::toString(info.dtype),
+          "take the unquantised checkpoint; --weights int8 makes it small");
   if (report_) {
     const at::ScalarType kept = dtype_of(info.dtype);
     const auto wider = static_cast<int64_t>(c10::elementSize(kept)) - static_cast<int64_t>(c10::elementSize(info.dtype));
