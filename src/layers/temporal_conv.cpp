@@ -13,13 +13,17 @@ namespace {
 constexpr int64_t kTaps = 3;
 constexpr int64_t kBlockBytes = 512 << 10;  // of one frame's rows: sums of frames stay in the second-level cache
 
-/// The matrices [O,I] that frames and their sums are multiplied by.
+/// The matrices [O,I] that frames and their sums are multiplied by. What a single frame of a long stream does not need is not
+/// made.
 struct Taps {
-  explicit Taps(const at::Tensor& weight) {
+  /// `starts`: the clip begins here; `pairs`: two frames that do not begin it are taken together.
+  Taps(const at::Tensor& weight, bool starts, bool pairs) {
     const at::Tensor taps = weight.permute({2, 0, 1}).contiguous();
     for (int64_t i = 0; i < kTaps; ++i) tap[i] = taps[i];
+    if (!starts && !pairs) return;
     const at::Tensor outer = tap[0] + tap[2];
     sum = outer + tap[1];
+    if (!pairs) return;
     half_sum = sum * 0.5;
     half_difference = outer.sub_(tap[1]).mul_(0.5);
   }
@@ -77,7 +81,7 @@ at::Tensor temporal_conv(const at::Tensor& past, const at::Tensor& x, const at::
     in.push_back(x[n].reshape({rows, channels}));
     out.push_back(y[n].view({rows, weight.size(0)}));
   }
-  const Taps taps(weight);
+  const Taps taps(weight, !past.defined(), frames >= (past.defined() ? 2 : 4));
   const int64_t block = std::clamp<int64_t>(kBlockBytes / (channels * static_cast<int64_t>(sizeof(float))), 1, rows);
   const int64_t blocks = (rows + block - 1) / block, pairs = (frames + 1) / 2;
   ops::in_shares({.count = blocks * pairs, .most = 1}, [&](auto&& next_share) {
