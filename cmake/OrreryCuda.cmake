@@ -35,4 +35,14 @@ else()
   set_target_properties(orrery_cuda PROPERTIES COMPILE_OPTIONS "" CUDA_STANDARD 17 CUDA_STANDARD_REQUIRED ON
     VERSION ${PROJECT_VERSION} SOVERSION ${PROJECT_VERSION_MAJOR}.${PROJECT_VERSION_MINOR}
     CXX_VISIBILITY_PRESET hidden CUDA_VISIBILITY_PRESET hidden)
+  # LibTorch's CUDA graphs, for a LibTorch that has them: compiled against its headers, resolved when it is loaded.
+  if(EXISTS ${ORRERY_TORCH_INCLUDE}/ATen/core/GraphImplInterface.h AND
+     EXISTS ${ORRERY_TORCH_INCLUDE}/c10/cuda/impl/cuda_cmake_macros.h)
+    add_library(orrery_cuda_graph MODULE src/ops/module/cuda_graph.cpp)
+    target_compile_features(orrery_cuda_graph PRIVATE cxx_std_20)
+    target_include_directories(orrery_cuda_graph SYSTEM PRIVATE ${CMAKE_CUDA_TOOLKIT_INCLUDE_DIRECTORIES})
+    target_link_libraries(orrery_cuda_graph PRIVATE orrery::torch)
+    set_target_properties(orrery_cuda_graph PROPERTIES CXX_VISIBILITY_PRESET hidden VISIBILITY_INLINES_HIDDEN ON)
+    add_dependencies(orrery_cuda orrery_cuda_graph)
+  endif()
 endif()

@@ -182,8 +182,10 @@ void require_cuda(at::Device device) {
     const bool loaded = dlopen("libtorch_cuda.so", RTLD_NOW | RTLD_GLOBAL) != nullptr;
     return std::string(loaded ? "" : dlerror());
   }();
-  if (problem.empty() && at::hasCUDA())
+  if (problem.empty() && at::hasCUDA()) {
+    ops::load_cuda_graphs();
     return ops::require_capability(ops::cuda_capability(device.has_index() ? device.index() : 0), device.str());
+  }
   const std::string why =
       problem.empty() ? "LibTorch has CUDA and finds no GPU: look at nvidia-smi, the driver and "
                         "CUDA_VISIBLE_DEVICES"

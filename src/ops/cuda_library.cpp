@@ -11,26 +11,27 @@ namespace orrery::ops {
 namespace {
 
 constexpr const char* kName = "liborrery_cuda.so";
+constexpr const char* kGraphs = "liborrery_cuda_graph.so";
 
 struct Library {
   void* handle = nullptr;
   std::string problem;
 };
 
-Library open_library() {
+Library open_library(const char* name) {
   Library library;
   Dl_info here;
   if (dladdr(reinterpret_cast<void*>(&cuda_symbol), &here) != 0 && here.dli_fname != nullptr) {
-    const auto beside = std::filesystem::path(here.dli_fname).parent_path() / kName;
+    const auto beside = std::filesystem::path(here.dli_fname).parent_path() / name;
     library.handle = dlopen(beside.c_str(), RTLD_NOW | RTLD_LOCAL);
   }
-  if (!library.handle) library.handle = dlopen(kName, RTLD_NOW | RTLD_LOCAL);
+  if (!library.handle) library.handle = dlopen(name, RTLD_NOW | RTLD_LOCAL);
   if (const char* why = library.handle ? nullptr : dlerror()) library.problem = why;
   return library;
 }
 
 const Library& the_library() {
-  static const Library library = open_library();
+  static const Library library = open_library(kName);
   return library;
 }
 
@@ -54,6 +55,16 @@ void* cuda_symbol(const char* symbol, const char* op) {
                                           .what = std::string("the CUDA library is of another version: it has no ") + symbol,
                                           .hint = "use the liborrery_cuda.so that was built with this liborrery.so"});
   return address;
+}
+
+bool load_cuda_graphs() {
+  static const bool loaded = [] {
+    const Library library = open_library(kGraphs);
+    const auto begin = library.handle ? dlsym(library.handle, "orrery_register_cuda_graphs") : nullptr;
+    if (begin) reinterpret_cast<void (*)()>(begin)();
+    return begin != nullptr;
+  }();
+  return loaded;
 }
 
 int cuda_capability(int device) {

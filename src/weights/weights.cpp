@@ -11,6 +11,7 @@
 #include "orrery/log.h"
 #include "weights/dtypes.h"
 #include "weights/sources.h"
+#include "weights/upload.h"
 #include "weights/wrappers.h"
 
 namespace orrery {
@@ -32,19 +33,24 @@ bool starts_with_nan(const at::Tensor& tensor) {
   return tensor.view(-1).narrow(0, 0, std::min(kChecked, tensor.numel())).isnan().any().item<bool>();
 }
 
-// To a device by way of memory that it reads by itself (pinned), so that the host need not wait; LibTorch keeps that memory
-// until the copy is over. What is converted is converted there: it crosses as it is stored.
+// What is converted is converted there: it crosses as it is stored.
 at::Tensor brought(const at::Tensor& stored, at::Device device, at::ScalarType dtype) {
-  const bool pins = device.is_cuda() || (device.is_privateuseone() && at::isPrivateUse1HooksRegistered());
-  if (!pins || !stored.is_cpu() || stored.numel() == 0) return stored.to(device, dtype).contiguous();
-  const at::Tensor pinned =
-      at::detail::empty_generic(stored.sizes(), at::globalContext().getPinnedMemoryAllocator(device.type()),
-                                c10::DispatchKeySet(c10::DispatchKey::CPU), stored.scalar_type(), std::nullopt);
-  pinned.copy_(stored);
+  const at::Tensor pinned = weights_detail::pinned_for(stored, device);
+  if (pinned.is_same(stored)) return stored.to(device, dtype).contiguous();
   return pinned.to(device, pinned.scalar_type(), /*non_blocking=*/true).to(dtype);
 }
 
 }  // namespace
+
+at::Tensor weights_detail::pinned_for(const at::Tensor& tensor, at::Device device) {
+  const bool pins = device.is_cuda() || (device.is_privateuseone() && at::isPrivateUse1HooksRegistered());
+  if (!pins || !tensor.is_cpu() || tensor.numel() == 0) return tensor;
+  const at::Tensor pinned =
+      at::detail::empty_generic(tensor.sizes(), at::globalContext().getPinnedMemoryAllocator(device.type()),
+                                c10::DispatchKeySet(c10::DispatchKey::CPU), tensor.scalar_type(), std::nullopt);
+  pinned.copy_(tensor);
+  return pinned;
+}
 
 TensorSource::~TensorSource() = default;
 

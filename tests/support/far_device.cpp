@@ -21,7 +21,19 @@
 #include <string>
 #include <utility>
 
+#include "kernels/cached_conv3d.h"
+#include "kernels/frames.h"
+#include "kernels/fsq.h"
+#include "kernels/int8_attention.h"
+#include "kernels/modulated_norm.h"
+#include "kernels/paged_attention.h"
+#include "kernels/patch.h"
+#include "kernels/qk_norm_rope.h"
+#include "kernels/quantized_linear.h"
+#include "kernels/sampler_step.h"
+#include "kernels/top_p.h"
 #include "ops/dispatch.h"
+#include "support/far_graph.h"
 #include "support/far_streams.h"
 
 namespace orrery::testing {
@@ -56,6 +68,7 @@ class FarMemory final : public c10::Allocator {
     blocks_[static_cast<char*>(far)] = {static_cast<char*>(far), static_cast<char*>(near), bytes, far_order().allocated()};
     held_ += bytes;
     peak_ = std::max(peak_, held_);
+    if (FarGraph* graph = FarGraph::recording()) graph->took(far);
     return {far, far, &release, c10::Device(kFar, 0)};
   }
   c10::DeleterFnPtr raw_deleter() const override { return &release; }
@@ -80,13 +93,19 @@ class FarMemory final : public c10::Allocator {
     const std::lock_guard lock(mutex_);
     return std::exchange(peak_, held_);
   }
+  static void release(void* far);
+  // Whoever reads it before it is written again sees NaN.
+  void spoil(void* far) const {
+    const std::lock_guard lock(mutex_);
+    const auto found = blocks_.find(static_cast<char*>(far));
+    if (found != blocks_.end()) memset(found->second.near, 0xFF, found->second.bytes);
+  }
   void limit(size_t bytes) {
     const std::lock_guard lock(mutex_);
     limit_ = bytes;
   }
 
  private:
-  static void release(void* far);
   struct Opened {
     explicit Opened(const std::map<char*, Block>& all) : blocks(all) {
       for (const auto& [far, block] : blocks) mprotect(far, block.bytes, PROT_READ | PROT_WRITE);
@@ -108,6 +127,7 @@ FarMemory& memory() {
 }
 
 void FarMemory::release(void* far) {
+  if (FarGraph* graph = FarGraph::recording()) return graph->gave_back(far);
   FarMemory& all = memory();
   const std::lock_guard lock(all.mutex_);
   const Block block = all.blocks_.extract(static_cast<char*>(far)).mapped();
@@ -127,6 +147,10 @@ at::Tensor near(const at::Tensor& tensor, bool writes = false) {
                        tensor.strides(), options);
 }
 
+std::optional<at::Tensor> near(const std::optional<at::Tensor>& tensor) {
+  return tensor && tensor->defined() ? std::optional(near(*tensor)) : std::nullopt;
+}
+
 // Operations that the processor stands in for copy too, which no GPU would.
 thread_local int standing_in = 0;
 struct StandsIn {
@@ -134,9 +158,12 @@ struct StandsIn {
   ~StandsIn() { --standing_in; }
 };
 
-at::Tensor far(const at::Tensor& tensor) {
+// What the processor computes as a tensor of the device; while a graph records, at each replay again.
+at::Tensor far(const std::function<at::Tensor()>& compute) {
   const StandsIn processor;
-  return tensor.to(far_device());
+  const at::Tensor result = compute().to(far_device());
+  if (FarGraph* graph = FarGraph::recording()) graph->add([result, compute] { near(result, true).copy_(compute()); });
+  return result;
 }
 
 // As on a GPU: what an operation is given lies here, but for single numbers.
@@ -159,11 +186,20 @@ at::Tensor empty_strided(c10::IntArrayRef size, c10::IntArrayRef stride, std::op
   return at::detail::empty_strided_generic(size, stride, &memory(), key(), c10::dtype_or_default(dtype));
 }
 
+// As CUDA of what waits for the host; and of what CUDA takes in silence: the host's numbers of the recording, for good.
+void refuse_while_recording(bool crosses) {
+  TORCH_CHECK(!crosses || !FarGraph::recording(), "operation not permitted when stream is capturing");
+}
+
 at::Tensor copy_from(const at::Tensor& from, const at::Tensor& to, bool without_waiting) {
   const bool up = from.is_cpu(), pinned = up && reads_by_itself(from.const_data_ptr());
   // As LibTorch on a GPU: the host goes on at once only if it says so, and the device reads the memory by itself.
   if (standing_in == 0 && (to.is_cpu() || (up && !(pinned && without_waiting)))) far_order().host_waits();
   if (standing_in == 0 && up) far_order().uploaded(static_cast<int64_t>(from.nbytes()), pinned);
+  if (FarGraph* graph = standing_in == 0 ? FarGraph::recording() : nullptr) {
+    refuse_while_recording(from.is_cpu() || to.is_cpu());
+    graph->add([from, to] { near(to, true).copy_(near(from)); });
+  }
   near(to, true).copy_(near(from));
   return to;
 }
@@ -186,6 +222,7 @@ at::Tensor copy_from_and_resize(const at::Tensor& from, const at::Tensor& to) {
 }
 
 at::Scalar local_scalar(const at::Tensor& tensor) {
+  refuse_while_recording(true);
   far_order().host_waits();
   return near(tensor).item();
 }
@@ -195,24 +232,36 @@ at::Tensor convolution(const at::Tensor& x, const at::Tensor& weight, const std:
                        c10::IntArrayRef stride, c10::IntArrayRef padding, c10::IntArrayRef dilation, bool transposed,
                        c10::IntArrayRef output_padding, int64_t groups) {
   for (const at::Tensor& given : {x, weight, bias.value_or(at::Tensor())}) require_far(given, "convolution");
-  const auto near_bias = bias && bias->defined() ? std::optional(near(*bias)) : std::nullopt;
-  return far(
-      at::convolution(near(x), near(weight), near_bias, stride, padding, dilation, transposed, output_padding, groups));
+  return far([=, stride = stride.vec(), padding = padding.vec(), dilation = dilation.vec(), more = output_padding.vec()] {
+    return at::convolution(near(x), near(weight), near(bias), stride, padding, dilation, transposed, more, groups);
+  });
 }
 
 at::Tensor attention(const at::Tensor& query, const at::Tensor& key, const at::Tensor& value,
                      const std::optional<at::Tensor>& mask, double dropout, bool causal, std::optional<double> scale,
                      bool grouped) {
   for (const at::Tensor& given : {query, key, value, mask.value_or(at::Tensor())}) require_far(given, "attention");
-  const auto near_mask = mask && mask->defined() ? std::optional(near(*mask)) : std::nullopt;
-  return far(
-      at::scaled_dot_product_attention(near(query), near(key), near(value), near_mask, dropout, causal, scale, grouped));
+  return far([=] {
+    return at::scaled_dot_product_attention(near(query), near(key), near(value), near(mask), dropout, causal, scale,
+                                            grouped);
+  });
 }
 
 at::Tensor gru_cell(const at::Tensor& input, const at::Tensor& hidden, const at::Tensor& w_ih, const at::Tensor& w_hh,
                     const std::optional<at::Tensor>& b_ih, const std::optional<at::Tensor>& b_hh) {
   for (const at::Tensor& given : {input, hidden, w_ih, w_hh, *b_ih, *b_hh}) require_far(given, "gru_cell");
-  return far(at::gru_cell(near(input), near(hidden), near(w_ih), near(w_hh), near(*b_ih), near(*b_hh)));
+  return far([=] { return at::gru_cell(near(input), near(hidden), near(w_ih), near(w_hh), near(*b_ih), near(*b_hh)); });
+}
+
+// Results of a replay where those of the recording were; what an operation changed in place is there already.
+void put(const at::Tensor& from, const at::Tensor& to) {
+  if (to.defined() && !to.is_same(from)) near(to, true).copy_(near(from));
+}
+void put(const c10::IValue& from, const c10::IValue& to) {
+  if (to.isTensor()) put(from.toTensor(), to.toTensor());
+  if (!to.isTensorList()) return;
+  const std::vector<at::Tensor> sources = from.toTensorVector(), targets = to.toTensorVector();
+  for (size_t i = 0; i < targets.size(); ++i) put(sources[i], targets[i]);
 }
 
 void everything_else(const c10::OperatorHandle& op, torch::jit::Stack* stack) {
@@ -225,14 +274,49 @@ void everything_else(const c10::OperatorHandle& op, torch::jit::Stack* stack) {
     if (given.isTensorList())
       for (const at::Tensor& each : given.toTensorVector()) require_far(each, name.c_str());
   }
+  FarGraph* graph = FarGraph::recording();
+  if (!graph) return at::native::cpu_fallback(op, stack);
+  const torch::jit::Stack given = torch::jit::last(*stack, op.schema().arguments().size()).vec();
   at::native::cpu_fallback(op, stack);
+  const torch::jit::Stack results = torch::jit::last(*stack, op.schema().returns().size()).vec();
+  graph->add([op, given, results] {
+    const StandsIn again;
+    torch::jit::Stack anew = given;
+    at::native::cpu_fallback(op, &anew);
+    for (size_t i = 0; i < results.size(); ++i) put(anew[i], results[i]);
+  });
 }
 
 std::mutex launches_mutex;
 std::map<std::string, int64_t> launches;
 thread_local int (*kernel)(const void*, void*) = nullptr;
+thread_local std::string kernel_name;
+
+size_t bytes_of_parameters(const std::string& symbol) {
+  static const std::map<std::string, size_t> bytes = {{"cached_conv3d", sizeof(kernels::CachedConv3d)},
+                                                      {"frames", sizeof(kernels::Frames)},
+                                                      {"fsq", sizeof(kernels::Fsq)},
+                                                      {"gated_residual", sizeof(kernels::GatedResidual)},
+                                                      {"int8_attention", sizeof(kernels::Int8Attention)},
+                                                      {"modulated_norm", sizeof(kernels::ModulatedNorm)},
+                                                      {"paged_attention", sizeof(kernels::PagedAttention)},
+                                                      {"patch", sizeof(kernels::Patch)},
+                                                      {"pixel_factor", sizeof(kernels::PixelFactor)},
+                                                      {"qk_norm_rope", sizeof(kernels::QkNormRope)},
+                                                      {"quantize_heads", sizeof(kernels::QuantizeHeads)},
+                                                      {"quantized_linear", sizeof(kernels::QuantizedLinear)},
+                                                      {"sampler_step", sizeof(kernels::SamplerStep)},
+                                                      {"top_p", sizeof(kernels::TopP)}};
+  return bytes.at(symbol.substr(std::string("orrery_cuda_").size()));
+}
 
 int launch(const void* parameters, void* stream) {
+  if (FarGraph* graph = FarGraph::recording()) {
+    const auto* begin = static_cast<const char*>(parameters);
+    graph->add([kernel = kernel, stream, copy = std::vector<char>(begin, begin + bytes_of_parameters(kernel_name))] {
+      memory().run([&] { return kernel(copy.data(), stream); });
+    });
+  }
   return memory().run([&] { return kernel(parameters, stream); });
 }
 
@@ -240,6 +324,7 @@ int launch(const void* parameters, void* stream) {
 void* find_kernel(const char* symbol) {
   kernel = reinterpret_cast<int (*)(const void*, void*)>(dlsym(RTLD_DEFAULT, symbol));
   if (!kernel) return nullptr;
+  kernel_name = symbol;
   const std::lock_guard lock(launches_mutex);
   ++launches[symbol];
   return reinterpret_cast<void*>(&launch);
@@ -281,6 +366,9 @@ c10::Device far_device() {
   static const bool registered = [] {
     c10::SetAllocator(kFar, &memory());
     register_far_streams();
+    at::GraphImplRegistry()->Register(c10::DeviceTypeName(kFar), [](const at::GraphImplArgs&) {
+      return std::make_unique<FarGraph>(FarGraph::Memory{&FarMemory::release, [](void* far) { memory().spoil(far); }});
+    });
     ops::lend_kernels(kFar, &find_kernel);
     return true;
   }();

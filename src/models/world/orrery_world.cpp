@@ -8,6 +8,7 @@
 #include <numbers>
 #include <optional>
 
+#include "layers/steady_graph.h"
 #include "models/world/fast_decoder.h"
 #include "models/world/world_tokenizer.h"
 #include "models/world/world_transformer.h"
@@ -64,7 +65,10 @@ class OrreryWorld final : public World {
     }
     told_.assign(levels_.begin(), levels_.end() - 1);
     told_.push_back(static_cast<float>(context_level_));
-    if (!options.device.is_cpu()) return;  // a device runs the networks in tensors
+    if (!options.device.is_cpu()) {  // a device runs the networks in tensors
+      graph_.emplace("world", options.device, [this](const Tensors& given) { return imagined(given); });
+      return;
+    }
     decoder_.emplace(*tokenizer_);
     noise_ = transformer_->noise_embedding(at::tensor(told_)).contiguous();
   }
@@ -91,7 +95,7 @@ class OrreryWorld final : public World {
         if (fast())
           append(state, latent, condition.data(), pages_of(state));
         else
-          append_tensors(state, latent, row_of(unknown), past_of(state));
+          append_tensors(state, latent, row_of(unknown).to(device()));
       }
     }
     return state;
@@ -184,45 +188,60 @@ class OrreryWorld final : public World {
   // The same steps in tensors, for a device that has no plain buffers. Their pages are the same numbers in the same order,
   // so that a saved state goes on here as there.
   using TimeKeys = OrreryWorldTransformer::TimeKeys;
+  using Tensors = layers::SteadyGraph::Tensors;
 
   bool fast() const { return decoder_.has_value(); }
 
-  at::Tensor row_of(const std::vector<float>& features) const { return at::tensor(features).view({1, 1, -1}).to(device()); }
+  static at::Tensor row_of(const std::vector<float>& features) { return at::tensor(features).view({1, 1, -1}); }
 
-  OrreryWorldTransformer::Pass pass_of(const State& state, double level, const at::Tensor& features,
+  OrreryWorldTransformer::Pass pass_of(double level, const at::Tensor& features, const layers::Rotary& angles,
                                        const TimeKeys& past) const {
-    return {at::full({1, 1}, level, features.options()), features, state.frame, &past};
+    return {at::full({1, 1}, level, features.options()), features, angles, &past};
   }
 
   // The two frames before one, [1,2,C,h,w], as they stand beside it: [1,1,2C,h,w]
   static at::Tensor as_channels(const at::Tensor& previous) { return previous.flatten(1, 2).unsqueeze(1); }
 
-  // Of each block the keys and values of all pages, [2,S,heads,T,head_dim]; empty: none.
-  static TimeKeys past_of(const State& state) {
-    return state.caches.empty() ? TimeKeys() : at::cat(at::TensorList(state.caches), 4).unbind(0);
-  }
+  // The keys and values of all pages: [layers,2,S,heads,T,head_dim]
+  static at::Tensor past_of(const State& state) { return at::cat(at::TensorList(state.caches), 4); }
 
   at::Tensor imagine_in_tensors(State& state, const std::vector<double>& action, const at::Tensor& noise) const {
     const std::vector<int64_t> latent = tokenizer_latent();
-    const at::Tensor features = row_of(encode(action));
-    const TimeKeys past = past_of(state);
-    at::Tensor x = noise.defined() ? noise.to(at::kFloat).reshape(latent)
-                                   : normal_noise(latent, state.seed, static_cast<uint32_t>(state.frame)).to(device());
+    const layers::Rotary angles = transformer_->angles(state.frame, 1);
+    const at::Tensor x = noise.defined() ? noise.to(at::kFloat).reshape(latent)
+                                         : normal_noise(latent, state.seed, static_cast<uint32_t>(state.frame));
+    const bool steady = static_cast<int64_t>(state.caches.size()) + 1 == transformer_->window();
+    const Tensors made = (*graph_)({x, state.last, row_of(encode(action)), angles.cos, angles.sin, past_of(state)}, steady);
+    keep(state, made[0], made[1]);
+    return made[2];
+  }
+
+  // The networks' part of a step. All that differs from step to step is among what it is given, the frame's number as the
+  // angles that it stands for: noise [1,1,C,h,w], the two frames before [1,2,C,h,w], action features [1,1,F], cosines and
+  // sines, pages → latent, page, frame.
+  Tensors imagined(const Tensors& given) const {
+    const at::Tensor previous = as_channels(given[1]), &features = given[2];
+    const layers::Rotary angles{given[3], given[4]};
+    const TimeKeys past = given[5].unbind(0);
+    at::Tensor x = given[0];
     for (size_t i = 0; i + 1 < levels_.size(); ++i) {
-      const at::Tensor clean =
-          transformer_->forward(x, as_channels(state.last), pass_of(state, levels_[i], features, past), nullptr);
+      const at::Tensor clean = transformer_->forward(x, previous, pass_of(levels_[i], features, angles, past), nullptr);
       x = clean + (x - clean) * (levels_[i + 1] / levels_[i]);
     }
-    append_tensors(state, x, features, past);
+    TimeKeys own;
+    transformer_->forward(x, previous, pass_of(context_level_, features, angles, past), &own);
     CodecCache none;
     const at::Tensor decoded =
         tokenizer_->decode_chunk(tokenizer_->normalization().undo(x.transpose(1, 2)), none, /*last=*/true);
-    return decoded.squeeze(2).clamp(-1, 1);
+    return {x, at::stack(own), decoded.squeeze(2).clamp(-1, 1)};
   }
 
-  void append_tensors(State& state, const at::Tensor& x, const at::Tensor& features, const TimeKeys& past) const {
+  // Puts an observed frame into the cache.
+  void append_tensors(State& state, const at::Tensor& x, const at::Tensor& features) const {
+    const TimeKeys past = state.caches.empty() ? TimeKeys() : past_of(state).unbind(0);
     TimeKeys own;
-    transformer_->forward(x, as_channels(previous_of(state, x)), pass_of(state, context_level_, features, past), &own);
+    transformer_->forward(x, as_channels(previous_of(state, x)),
+                          pass_of(context_level_, features, transformer_->angles(state.frame, 1), past), &own);
     keep(state, x, at::stack(own));
   }
 
@@ -250,7 +269,8 @@ class OrreryWorld final : public World {
   std::vector<double> levels_;
   std::unique_ptr<const OrreryTokenizer> tokenizer_;
   std::unique_ptr<const OrreryWorldTransformer> transformer_;
-  std::optional<FastDecoder> decoder_;  // none on a device
+  std::optional<FastDecoder> decoder_;        // none on a device
+  std::optional<layers::SteadyGraph> graph_;  // on a device alone
   std::vector<float> told_;  // the noise level of each pass, then the context's
   at::Tensor noise_;         // what the network makes of each noise level, and of the context's: [passes + 1,D]
 };

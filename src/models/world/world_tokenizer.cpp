@@ -31,8 +31,8 @@ OrreryTokenizer::OrreryTokenizer(const Config& config, const Weights& weights)
   spec_ = {
       .spatial_stride = sample_size_ / config.get<int64_t>("latent_size", 8), .latent_channels = channels, .image = true};
   if (const auto mean = config.find<std::vector<double>>("latents_mean")) {
-    normalization_.mean = at::tensor(*mean, at::kFloat);
-    normalization_.std = at::tensor(config.require<std::vector<double>>("latents_std"), at::kFloat);
+    normalization_.mean = at::tensor(*mean, at::kFloat).to(weights.device());
+    normalization_.std = at::tensor(config.require<std::vector<double>>("latents_std"), at::kFloat).to(weights.device());
   }
   constexpr int64_t kUnshuffled = 12;  // 3 colours of 2x2 pixels
   encoder = read(weights.sub("encoder"), kUnshuffled, channels, widths,

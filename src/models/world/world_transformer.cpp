@@ -11,14 +11,6 @@ namespace {
 
 constexpr double kLevelScale = 1000;  // levels 0…1 as the noise embedding sees them
 
-// Angles of frames first…first+count−1, in double so that worlds may live long: [count, head_dim/2]
-layers::Rotary frame_angles(int64_t first, int64_t count, int64_t head_dim, double base) {
-  const int64_t half = head_dim / 2;
-  const at::Tensor frequencies = at::pow(base, at::arange(half, at::kDouble) / -static_cast<double>(half));
-  const at::Tensor angles = at::outer(at::arange(first, first + count, at::kDouble), frequencies);
-  return {angles.cos().to(at::kFloat), angles.sin().to(at::kFloat)};
-}
-
 // Frame i sees frames i − window + 1 … i: bool [T,T].
 at::Tensor window_mask(int64_t frames, int64_t window) {
   const at::Tensor number = at::arange(frames, at::kLong);
@@ -108,6 +100,13 @@ at::Tensor OrreryWorldTransformer::from_tokens(const at::Tensor& tokens) const {
       .reshape({batch, frames, conv_width_, latent_size_, latent_size_});
 }
 
+layers::Rotary OrreryWorldTransformer::angles(int64_t first, int64_t count) const {
+  const int64_t half = width_ / heads_ / 2;  // in double, so that worlds may live long
+  const at::Tensor frequencies = at::pow(rope_base_, at::arange(half, at::kDouble) / -static_cast<double>(half));
+  const at::Tensor turned = at::outer(at::arange(first, first + count, at::kDouble), frequencies);
+  return {turned.cos().to(at::kFloat), turned.sin().to(at::kFloat)};
+}
+
 at::Tensor OrreryWorldTransformer::condition(const at::Tensor& levels, const at::Tensor& features) const {
   return at::silu(noise_embedding(levels) + action_out(at::silu(action_in(features))));
 }
@@ -120,7 +119,7 @@ at::Tensor OrreryWorldTransformer::forward(const at::Tensor& hidden_states, cons
                                            TimeKeys* keys) const {
   const int64_t batch = hidden_states.size(0), frames = hidden_states.size(1), tokens = position.size(0);
   const int64_t head_dim = width_ / heads_;
-  const layers::Rotary rotary = frame_angles(pass.first_frame, frames, head_dim, rope_base_).to(position.device());
+  const layers::Rotary rotary = (pass.angles.cos.defined() ? pass.angles : angles(0, frames)).to(position.device());
   const auto mask = pass.past ? std::nullopt : std::optional(window_mask(frames, window_).to(position.device()));
   const auto norm = [&](const at::Tensor& x, const at::Tensor& shift, const at::Tensor& scale) {
     return at::addcmul(shift, layers::layer_norm(x, eps_), scale + 1);

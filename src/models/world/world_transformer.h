@@ -28,7 +28,7 @@ class OrreryWorldTransformer final : public Component {
   /// What a pass looks like beside its latents.
   struct Pass {
     at::Tensor levels, features;     ///< noise levels [B,T] in 0…1 and action features [B,T,F]
-    int64_t first_frame = 0;         ///< number of the first frame, for the rotary angles
+    layers::Rotary angles = {};      ///< of the frames, see angles(); undefined: of frames 0…T−1
     const TimeKeys* past = nullptr;  ///< of earlier frames, all visible; without it each frame sees window − 1 before it
   };
   /// hidden_states [B,T,C,h,w], previous [B,T,2C,h,w] (of each frame the two before it, the nearer one first), float → the
@@ -36,6 +36,8 @@ class OrreryWorldTransformer final : public Component {
   at::Tensor forward(const at::Tensor& hidden_states, const at::Tensor& previous, const Pass& pass, TimeKeys* keys) const;
   /// Noise levels [B,T] in 0…1 and action features [B,T,F] → [B,T,D]
   at::Tensor condition(const at::Tensor& levels, const at::Tensor& features) const;
+  /// What turns queries and keys of frames first…first+count−1 over time; on the processor.
+  layers::Rotary angles(int64_t first, int64_t count) const;
   /// The part of condition() that noise levels [N] bring: [N,D]
   at::Tensor noise_embedding(const at::Tensor& levels) const;
   /// The same network for one frame at a time, on the processor alone.

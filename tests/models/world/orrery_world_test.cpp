@@ -2,6 +2,8 @@
 #include <ATen/ATen.h>
 #include <gtest/gtest.h>
 
+#include <cstdlib>
+
 #include "orrery/error.h"
 #include "orrery/weights.h"
 #include "orrery/world.h"
@@ -112,6 +114,37 @@ TEST_F(OrreryWorldTest, AStateGoesOnOnAnotherDeviceAndBack) {
   const auto frames = far->step(two, std::vector<std::vector<double>>{{10, 20}, {300, 1}});
   EXPECT_TRUE(frames[0].equal(far->step(there, {10, 20})));
   EXPECT_FALSE(frames[1].equal(frames[0]));
+}
+
+// A device starts a steady step as one graph, whose kernels have the numbers that they were recorded with: what changes from
+// step to step (frame, noise, action, pages) must not be among those, or frames repeat themselves.
+TEST_F(OrreryWorldTest, ASteadyStepIsOneGraphOnAnotherDevice) {
+  const std::string folder = (worlds() / "golden" / "tiny_model").string();
+  const auto far = World::from_pretrained(folder, {.device = testing::far_device()});
+  setenv("ORRERY_CUDA_GRAPHS", "off", 1);
+  const auto by_kernels = World::from_pretrained(folder, {.device = testing::far_device()});
+  unsetenv("ORRERY_CUDA_GRAPHS");
+  const Video picture{at::full({1, 33, 47, 3}, 90, at::kByte), 0};
+  State state = far->begin(picture, 7), other = by_kernels->begin(picture, 7);
+  const auto expect_equal = [&](State& one, State& two, double x) {
+    EXPECT_TRUE(testing::is_close(far->step(one, {x, 200}), by_kernels->step(two, {x, 200}), testing::kSameMath)) << x;
+  };
+  constexpr int kUntilRecorded = 3;
+  for (int i = 0; i < kUntilRecorded; ++i) expect_equal(state, other, 25 * i);
+  testing::take_far_launches();
+  testing::take_far_streams();
+  for (int i = 0; i < 2; ++i) far->step(state, {40.0 * i, 200});
+  if (!std::getenv("ORRERY_FAR_DEVICE")) {
+    EXPECT_TRUE(testing::take_far_launches().empty()) << "kernels are started by the graph alone";
+    const testing::FarStreams did = testing::take_far_streams();
+    EXPECT_EQ(did.host_waits, 2) << "for the frame of each step";
+    EXPECT_EQ(did.uploaded_pageable, 0);
+    EXPECT_EQ(did.races, 0);
+  }
+  for (int i = 0; i < 2; ++i) by_kernels->step(other, {40.0 * i, 200});
+  State fork = state.fork(), other_fork = other.fork();
+  expect_equal(state, other, 100);
+  expect_equal(fork, other_fork, 500);
 }
 
 TEST_F(OrreryWorldTest, ActionsMatter) {
