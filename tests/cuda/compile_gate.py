@@ -6,6 +6,8 @@
 
 Fails on local memory (a stack frame or a spill), on more registers or shared memory than the table says, on a kernel that the
 table does not have, and on more than 40 MB of device code. Results are kept by the hash of a source and of the headers it takes in.
+Where there is a cuobjdump (on PATH, or named by ORRERY_CUOBJDUMP) it is asked the same of the finished code, and must agree with
+ptxas: not every toolkit has one.
 """
 import argparse, concurrent.futures, hashlib, json, os, pathlib, re, shutil, subprocess, sys, tempfile
 
@@ -76,8 +78,37 @@ def block_sizes():
     return sizes
 
 
-def compiled(source, nvcc, version, cache):
-    """{kernel: {architecture: [registers, shared bytes, stack bytes, spilled bytes]}}, bytes of code"""
+def output_of(*command):
+    run = subprocess.run(command, capture_output=True, text=True)
+    if run.returncode != 0:
+        sys.exit(f'{command[0]} failed\n{run.stderr}')
+    return run.stdout
+
+
+def dumped(text):
+    """What cuobjdump --dump-resource-usage says: {kernel: {architecture: [registers, stack bytes, local bytes]}}"""
+    kernels, architecture = {}, None
+    for match in re.finditer(r'arch = sm_(\d+)|Function (\w+):\s*REG:(\d+) STACK:(\d+) .*?LOCAL:(\d+)', text):
+        if match[1]:
+            architecture = match[1]
+        else:
+            kernels.setdefault(short_name(match[2]), {})[architecture] = [int(match[i]) for i in (3, 4, 5)]
+    return kernels
+
+
+def disagreements(kernels, dump):
+    """How the finished code differs from what ptxas said of it."""
+    for name, by_architecture in sorted(kernels.items()):
+        for architecture, (registers, _, _, _) in by_architecture.items():
+            got = dump.get(name, {}).get(architecture)
+            if got != [registers, 0, 0]:
+                yield (f'{name} for sm_{architecture}: cuobjdump says ' +
+                       (f'{got[0]} registers, {got[1]} bytes of stack, {got[2]} of local memory' if got else 'nothing of it') +
+                       f', expected {registers}, 0 and 0')
+
+
+def compiled(source, nvcc, cuobjdump, version, cache):
+    """{kernel: {architecture: [registers, shared bytes, stack bytes, spilled bytes]}}, bytes of code, what cuobjdump says"""
     digest = hashlib.sha256(f'{version} {ARCHITECTURES}'.encode())
     for path in included(source):
         digest.update(path.read_bytes())
@@ -91,6 +122,7 @@ def compiled(source, nvcc, version, cache):
         if run.returncode != 0:
             sys.exit(f'{source}: nvcc failed\n{run.stderr}')
         size = os.path.getsize(f'{folder}/code')
+        dump = dumped(output_of(cuobjdump, '--dump-resource-usage', f'{folder}/code')) if cuobjdump else {}
     kernels = {}
     for text in run.stderr.split('Compiling entry function ')[1:]:
         name, architecture = re.match(r"'(\w+)' for 'sm_(\d+)", text).groups()
@@ -98,7 +130,7 @@ def compiled(source, nvcc, version, cache):
         kernels.setdefault(short_name(name), {})[architecture] = [
             number(r'Used (\d+) registers'), number(r'(\d+) bytes smem'), number(r'(\d+) bytes stack frame'),
             number(r'(\d+) bytes spill stores') + number(r'(\d+) bytes spill loads')]
-    result = [kernels, size]
+    result = [kernels, size, dump]
     cache.mkdir(parents=True, exist_ok=True)
     kept.write_text(json.dumps(result))
     return result
@@ -149,13 +181,15 @@ def main():
     if not nvcc:
         print('skipped: there is no nvcc on this machine')
         return SKIP
-    version = subprocess.run([nvcc, '--version'], capture_output=True, text=True).stdout
+    cuobjdump = os.environ.get('ORRERY_CUOBJDUMP') or shutil.which('cuobjdump')
+    version = output_of(nvcc, '--version') + (output_of(cuobjdump, '--version') if cuobjdump else '')
     sources = sorted((ROOT / 'kernels/cuda').glob('*.cu'))
-    kernels, size = {}, 0
+    kernels, size, dump = {}, 0, {}
     with concurrent.futures.ThreadPoolExecutor(2) as pool:
-        for found, bytes_of_code in pool.map(lambda s: compiled(s, nvcc, version, options.cache), sources):
+        for found, bytes_of_code, *seen in pool.map(lambda s: compiled(s, nvcc, cuobjdump, version, options.cache), sources):
             kernels.update(found)
             size += bytes_of_code
+            dump.update(*seen)
     if options.write:
         text = put(DOC.read_text(), 'resources', table(kernels))
         DOC.write_text(put(text, 'rooflines', rooflines.table()))
@@ -172,10 +206,12 @@ def main():
                 problems.append(f'{where}: {registers} registers and {shared} bytes of shared memory, the table allows '
                                 f'{rows[name][1][index]} and {rows[name][0]}')
     problems += [f'{name}: is in docs/kernels.md and not among the kernels' for name in rows if name not in kernels]
+    if cuobjdump:
+        problems += disagreements(kernels, dump)
     if size > MOST_BYTES:
         problems.append(f'{size} bytes of device code, more than {MOST_BYTES}')
-    print('\n'.join(problems) or f'{len(kernels)} kernels for {len(ARCHITECTURES)} architectures: no local memory, '
-          f'{size / 1e6:.1f} MB of device code')
+    print('\n'.join(problems) or f'{len(kernels)} kernels for {len(ARCHITECTURES)} architectures: no local memory'
+          f'{", as cuobjdump sees it too" if cuobjdump else ""}, {size / 1e6:.1f} MB of device code')
     return 1 if problems else 0
 
 
