@@ -193,6 +193,10 @@ void run(Options options) {
       options.model.path, options.model.load(), static_cast<int64_t>(options.max_memory), options.tokens);
   const double load_seconds = whole.seconds();
   orrery::GenerateOptions& generate = options.generate;
+  if (options.model.exact && generate.step_cache) {
+    std::fprintf(stderr, "--exact: every step runs in full, without --step-cache\n");
+    generate.step_cache.reset();
+  }
   const orrery::GenerationDefaults defaults = pipeline.defaults(generate.compat, generate.preset);
   read_inputs(options, defaults, pipeline.input_rules());
   generate.work = work();
@@ -225,6 +229,8 @@ void run(Options options) {
       {"stages",
        {{"load", load_seconds}, {"text", t.text}, {"encode", t.encode}, {"denoise", t.denoise}, {"decode", t.decode}}}};
   if (future.new_tokens > 0) report["tokens_per_second"] = rate;
+  if (generate.step_cache)
+    report["step_cache"] = {{"threshold", *generate.step_cache}, {"passes", future.passes}, {"shortened", future.shortened}};
   std::puts(report.dump().c_str());
 }
 
@@ -278,6 +284,10 @@ void add_generate(CLI::App& app) {
   command->add_option("-H,--height", generate.height, "Height in pixels")->check(above_zero());
   command->add_option("--fps", generate.fps, "Frames a second")->check(above_zero());
   command->add_option("--steps", generate.steps, "Denoising steps");
+  command
+      ->add_option("--step-cache", generate.step_cache,
+                   "Lossy: leave out blocks where the first one changes by at most this share from step to step (try 0.05)")
+      ->check(not_negative());
   command->add_option("--guidance-scale", generate.guidance_scale, "How strongly the prompt is followed; 1: no guidance");
   command->add_option("--guidance-scale-2", generate.guidance_scale_2,
                       "The same of the network for low noise, where there are two");

@@ -105,7 +105,8 @@ void ModelOptions::add_to(CLI::App& command) {
       ->check(CLI::IsMember(kDtypes))
       ->capture_default_str();
   add_weight_form_to(command, weights);
-  command.add_flag("--exact", exact, "Nothing lossy, whatever else is asked for: int8 and bfloat16 weights are left out");
+  command.add_flag("--exact", exact,
+                   "Nothing lossy, whatever else is asked for: int8 and bfloat16 weights and the step cache are left out");
   command.add_option("--threads", threads, "CPU threads; as many as there are cores if not given")->check(above_zero());
 }
 

@@ -8,6 +8,7 @@
 #include "orrery/conditions.h"
 #include "orrery/export.h"
 #include "orrery/latents.h"
+#include "orrery/step_cache.h"
 
 namespace orrery {
 
@@ -18,12 +19,19 @@ class ORRERY_API Denoiser : public Component {
   /// a prompt; used for every step, chunk and fork. A family derives its own.
   struct ORRERY_API Context {
     virtual ~Context();
+    /// Lets forward() leave out blocks; null: it never does. What it remembers changes with every look, so a copy of the
+    /// context that is looked through at another time must have another.
+    std::shared_ptr<StepCache> step_cache;
   };
 
   /// Computes the context of these conditions for latents of this shape [B,C,t,h,w] (the network's own input channels not
   /// counted in C: masks and known frames are put beside the latents inside). Throws Error(kArgument) naming what is needed
   /// and lacks, or what is given and cannot be used.
   virtual std::unique_ptr<Context> prepare(const Conditions& conditions, at::IntArrayRef shape) const = 0;
+
+  /// prepare() with a step cache of this context's own for `run`; null: none.
+  std::unique_ptr<Context> prepare_pass(const Conditions& conditions, at::IntArrayRef shape,
+                                        const std::shared_ptr<StepCacheRun>& run) const;
 
   /// The same prompt with other known frames of the same shape: masks and known latents are replaced, the rest is kept.
   virtual void renew(Context& context, const Conditions& conditions, at::IntArrayRef shape) const = 0;

@@ -15,6 +15,7 @@
 #include "orrery/conditions.h"
 #include "orrery/config.h"
 #include "orrery/export.h"
+#include "orrery/step_cache.h"
 #include "orrery/text.h"
 
 namespace orrery {
@@ -67,6 +68,7 @@ struct DiffusionInputs {
   bool last_frame_known = false;       ///< the clip's last pixel frame was seen too (first-and-last-frame models)
   /// Noise for known frames, float [B,C,t,h,w], at the n-th time that a model asks for some; empty: none is added.
   std::function<at::Tensor(int64_t n)> condition_noise;
+  std::shared_ptr<StepCacheRun> step_cache;  ///< for Denoiser::prepare_pass(); null: every look runs in full
 
   /// Of the float32 tensors that a recipe makes.
   at::TensorOptions options() const { return at::TensorOptions(device).dtype(at::kFloat); }

@@ -51,6 +51,7 @@ struct GenerateOptions {
   std::optional<int64_t> num_frames, height, width, steps;  ///< frames of the future, its size in pixels, looks at it
   std::optional<double> fps, guidance_scale, flow_shift;    ///< frames a second; 1 is no guidance; the schedule's shift
   std::optional<double> guidance_scale_2;                   ///< of the network for low noise, where there are two
+  std::optional<double> step_cache;                         ///< lossy: the threshold of a StepCache, 0 or more; else none
   uint64_t seed = 0;                                        ///< of the noise
   /// float [1,C,t,h,w], unit variance: replaces the random generator. Worlds of tokens that guess a frame at a time: the
   /// numbers [frames, steps − 1, h·w] by which they choose the places that settle.

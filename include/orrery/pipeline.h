@@ -36,6 +36,8 @@ struct Generated {
   int64_t overlap = 0;           ///< frames at the start of a later window that the one before has already
   int64_t num_frames = 0;        ///< of the whole future
   int64_t new_tokens = 0;        ///< worlds of tokens: how many `timings.denoise` made
+  int64_t passes = 0;            ///< with a step cache: looks of the networks
+  int64_t shortened = 0;         ///< those of them that left out all blocks but the first
   GenerationTimings timings;
 };
 

@@ -4,11 +4,13 @@
 #include <functional>
 #include <optional>
 #include <string>
+#include <type_traits>
 #include <utility>
 #include <vector>
 
 #include "layers/side_stream.h"
 #include "orrery/config.h"
+#include "orrery/step_cache.h"
 #include "orrery/weights.h"
 #include "weights/file.h"
 
@@ -40,21 +42,43 @@ class BlockStream {
     release();
   }
 
-  /// Calls work(block, index) for one after the other.
+  /// Calls work(block, index) for one after the other; where it gives a bool, until that is false.
   template <typename Work>
   void for_each(const Work& work) const {
     if (side_) return uploaded_beside(work);
     for (int64_t i = 0; i < count_; ++i) {
-      if (fetch_)
-        work(fetch_(i), static_cast<size_t>(i));
-      else
-        work(blocks_[static_cast<size_t>(i)], static_cast<size_t>(i));
+      const bool more = fetch_ ? goes_on(work, fetch_(i), i) : goes_on(work, blocks_[static_cast<size_t>(i)], i);
       release();
+      if (!more) return;
     }
+  }
+  /// `hidden` through all blocks: hidden = work(block, index, hidden), which must not write into what it is given. `cache`,
+  /// where not null, may leave out those behind the first.
+  template <typename Work>
+  at::Tensor chain(at::Tensor hidden, StepCache* cache, const Work& work) const {
+    if (count_ < 2) cache = nullptr;
+    bool shortened = false;
+    for_each([&](const Block& block, size_t i) {
+      const at::Tensor before = hidden;
+      hidden = work(block, i, before);
+      shortened = cache && i == 0 && cache->shortens(before, hidden);
+      return !shortened;
+    });
+    if (cache && !shortened) cache->keep(hidden);
+    return hidden;
   }
   size_t size() const { return static_cast<size_t>(count_); }
 
  private:
+  template <typename Work>
+  static bool goes_on(const Work& work, const Block& block, int64_t i) {
+    if constexpr (std::is_void_v<std::invoke_result_t<Work, const Block&, size_t>>) {
+      work(block, static_cast<size_t>(i));
+      return true;
+    } else {
+      return work(block, static_cast<size_t>(i));
+    }
+  }
   template <typename Work>
   void uploaded_beside(const Work& work) const {
     const auto upload = [&](int64_t i) { return side_->run([&] { return std::optional<Block>(fetch_(i)); }); };
@@ -62,9 +86,10 @@ class BlockStream {
     for (int64_t i = 0; i < count_; ++i) {
       const std::optional<Block> block = std::exchange(next, std::nullopt);
       const SideStream::Use use(*side_);  // ends before the block does
-      work(*block, static_cast<size_t>(i));
-      if (i + 1 < count_) next = upload(i + 1);
+      const bool more = goes_on(work, *block, i);
+      if (more && i + 1 < count_) next = upload(i + 1);
       release();
+      if (!more) return;
     }
   }
   void release() const {

@@ -10,6 +10,7 @@
 
 #include "orrery/action_space.h"
 #include "orrery/error.h"
+#include "orrery/log.h"
 #include "pipeline/decoding.h"
 #include "pipeline/prompts.h"
 #include "pipeline/stages.h"
@@ -20,6 +21,14 @@
 
 namespace orrery::pipeline {
 namespace {
+
+Error no_step_cache(const std::string& place) {
+  return Error(ErrorKind::kUnsupported,
+               {.place = place + ": step cache",
+                .what = "cannot be used: this network is not looked at through a chain of blocks that "
+                        "may be left out, step after step",
+                .hint = "leave it out"});
+}
 
 bool is_finite(const at::Tensor& tensor) {
   return std::isfinite(tensor.sum(at::kDouble).item<double>());
@@ -135,6 +144,22 @@ void set_guidance(const GenerateOptions& options, const models::Preset& preset, 
   inputs.guided = counts(inputs.guidance_scale) || counts(inputs.guidance_scale_2);
 }
 
+// What the passes of this generation share where it may leave out blocks.
+std::shared_ptr<StepCacheRun> step_cache(const GenerateOptions& options, const std::string& place,
+                                         const DiffusionRecipe& recipe) {
+  if (!options.step_cache) return nullptr;
+  const double threshold = *options.step_cache;
+  if (!std::isfinite(threshold) || threshold < 0)
+    throw Error(ErrorKind::kArgument, {.place = place + ": step cache",
+                                       .what = "has a threshold that is out of range",
+                                       .expected = "a finite number, 0 or more",
+                                       .got = std::to_string(threshold)});
+  if (recipe.makes_pieces()) throw no_step_cache(place);
+  auto run = std::make_shared<StepCacheRun>();
+  run->threshold = threshold;
+  return run;
+}
+
 }  // namespace
 
 at::Tensor frames_to_go_on_from(const GenerateOptions& options, const DiffusionRecipe& recipe) {
@@ -173,6 +198,7 @@ Future::Future(const Parts& parts, const GenerateOptions& options, int64_t num_f
                    width / codec.spatial_stride};
   set_guidance(options, preset_, recipe, inputs_);
   inputs_.fps_modulation = options.fps_modulation;
+  inputs_.step_cache = step_cache(options, parts.class_name, recipe);
   inputs_.conditions.fps = options.fps.value_or(defaults.fps);
   inputs_.condition_noise = condition_noise(options, inputs_.shape, inputs_.device);
   inputs_.conditions.text = options.prompt_embeds;
@@ -319,6 +345,7 @@ void Future::imagine(const at::Tensor& seen, int64_t first, Generated& out) {
 
   const int64_t steps = schedule_.steps();
   ProgressMeter meter(options_.work, "denoise", steps * windows_, steps * window_);
+  if (inputs_.step_cache) inputs_.step_cache->window = window_;
   if (run_)
     run_->next_window(inputs_);
   else
@@ -327,6 +354,7 @@ void Future::imagine(const at::Tensor& seen, int64_t first, Generated& out) {
     const NoiseLevel level{schedule_.rows[i].sigma, schedule_.rows[i].time};
     sample = run_->compose(sample, level);
     const at::Tensor velocity = run_->velocity(sample, level), before = sample;
+    if (inputs_.step_cache && inputs_.step_cache->passes == 0) throw no_step_cache(parts_.class_name);
     sample = solver->step(i, sample, velocity);
     if (!is_finite(sample))
       throw Error(ErrorKind::kWeights, {.place = "step " + std::to_string(i + 1) + " of " + std::to_string(steps),
@@ -344,6 +372,12 @@ void Future::imagine(const at::Tensor& seen, int64_t first, Generated& out) {
     meter.tell(steps * window_ + i + 1);
   }
   out.latents = run_->finish(sample);
+  if (inputs_.step_cache) {
+    out.passes = inputs_.step_cache->passes;
+    out.shortened = inputs_.step_cache->shortened;
+    log(LogLevel::kInfo, "step cache: " + std::to_string(out.shortened) + " of " + std::to_string(out.passes) +
+                             " looks of the network left out all blocks but the first");
+  }
   out.timings.denoise += meter.seconds();
   deliver(out);
 }

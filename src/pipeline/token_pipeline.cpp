@@ -119,6 +119,7 @@ void TokenPipeline::check_options(const GenerateOptions& options) const {
   unusable(options.condition_noise.defined() || (options.noise.defined() && tokens_), "noise");
   unusable(static_cast<bool>(options.on_step), "a preview of each step");
   unusable(options.steps && tokens_, "steps");
+  unusable(options.step_cache.has_value(), "step cache");
   unusable((options.top_p || options.top_k) && frames_, "top-p or top-k");
   if (rules_.text_tokens == 0 && (!options.prompt.empty() || options.prompt_embeds.defined()))
     refuse("prompt", "cannot be used: this network goes on from frames alone", {}, {}, "leave it out");

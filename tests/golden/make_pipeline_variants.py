@@ -75,8 +75,50 @@ def borrowed(name, base):
     return built(cls, parts, extra), f"../{base}/model"
 
 
-def run(name, pipe_and_model, plan, call, *, embed_dim=None, media=None, args=(), draws=None, last=None, controls=None, windows=1, note=""):
+class StepCache:
+    """diffusers' first-block cache over a pipeline's network, counting its looks. It does not know Cosmos' blocks, which are told to it here,
+    and Cosmos' pipelines do not say which look is the prompt's: they take turns."""
+
+    def __init__(self, pipe, threshold, guided):
+        from diffusers.hooks import FirstBlockCacheConfig, HookRegistry, apply_first_block_cache, first_block_cache
+        from diffusers.hooks._helpers import TransformerBlockMetadata, TransformerBlockRegistry
+        from diffusers.hooks.hooks import CacheContext, _set_cache_context
+
+        self.passes, self.shortened, self.changes, network = 0, 0, [], pipe.transformer
+        decide = first_block_cache.FBCHeadBlockHook._should_compute_remaining_blocks
+
+        def counted(hook, change):
+            full, known = decide(hook, change), hook.state_manager.get_state().head_block_residual
+            self.passes, self.shortened = self.passes + 1, self.shortened + (not full)
+            if known is not None:
+                self.changes.append(round(((change - known).abs().mean() / known.abs().mean()).item(), 4))
+            return full
+
+        first_block_cache.FBCHeadBlockHook._should_compute_remaining_blocks = counted
+        config, self.reset = FirstBlockCacheConfig(threshold=threshold), lambda: None
+        if hasattr(network, "enable_cache"):
+            return network.enable_cache(config)
+        block = type(network.transformer_blocks[0])
+        TransformerBlockRegistry.register(block, TransformerBlockMetadata(return_hidden_states_index=0))
+        apply_first_block_cache(network, config)
+        registry, forward = HookRegistry.check_if_exists_or_initialize(network), network.forward
+
+        def in_turn(*args, **kwargs):
+            _set_cache_context(network, CacheContext("uncond" if guided and self.passes % 2 else "cond"))
+            return forward(*args, **kwargs)
+
+        network.forward, self.reset = in_turn, lambda: registry.reset_stateful_hooks(recurse=True)
+
+    def start(self):
+        self.reset()
+        self.passes, self.shortened, self.changes = 0, 0, []
+
+
+def run(name, pipe_and_model, plan, call, *, embed_dim=None, media=None, args=(), draws=None, last=None, controls=None, windows=1,
+        step_cache=None, note=""):
     pipe, model = pipe_and_model
+    cache = StepCache(pipe, step_cache, call["guidance_scale"] > 1) if step_cache else None
+    args = (*args, "--step-cache", str(step_cache)) if step_cache else args
     pipe.set_progress_bar_config(disable=True)
     folder = PIPELINES / name
     folder.mkdir(parents=True, exist_ok=True)
@@ -125,6 +167,8 @@ def run(name, pipe_and_model, plan, call, *, embed_dim=None, media=None, args=()
     pipe.vae.decode = lambda *a, **k: pixels.append(real_decode(*a, **k)) or pixels[-1]
 
     def latents(**change):
+        if cache:
+            cache.start()
         if real_draw and draws:
             stock[:] = list(tensors["condition_noise"])
         return pipe(latents=noise.clone(), return_dict=False, **{**call, **embeds, **given, "output_type": "latent", **change})[0]
@@ -132,6 +176,9 @@ def run(name, pipe_and_model, plan, call, *, embed_dim=None, media=None, args=()
     try:
         final = latents()
         latents(output_type="np")
+        counts = {"passes": cache.passes, "shortened": cache.shortened} if cache else {}
+        if cache:
+            print(f"{name}: {counts}, changes {cache.changes}")
         decoded = pixels[-windows:]
         other = {k: v + 0.5 * torch.randn(v.shape, generator=plan.gen) for k, v in embeds.items()}
         moved = rel(latents(**other), final)
@@ -143,7 +190,7 @@ def run(name, pipe_and_model, plan, call, *, embed_dim=None, media=None, args=()
     video = torch.cat([p[0][:, :, 1 if i else 0:] for i, p in enumerate(decoded)], 2)  # windows share one frame
     expected = {"video": video[:, :, :controls].contiguous()} if windows > 1 else {"latents": final, "video": video}
     save_file({k: v.float().contiguous() for k, v in expected.items()}, folder / "expected.safetensors")
-    about = {"command": "generate", "args": [*line, *args, *RUN], "tolerance": {"max_rel_l2": 2e-3}, "prompt_moves": round(moved, 3)}
+    about = {"command": "generate", "args": [*line, *args, *RUN], "tolerance": {"max_rel_l2": 2e-3}, "prompt_moves": round(moved, 3), **counts}
     if note:
         about["note"] = note
     if model:
@@ -190,6 +237,8 @@ simple("predict25_image2world", "predict25_video2world", call(5, 3.0), media="im
 simple("predict25_text2world_unguided", "predict25_video2world", call(5, 1.0))
 simple("predict25_video2world_unguided", "predict25_video2world", call(9, 1.0), media=5)
 simple("wan21_text2video_unguided", "wan21_text2video_prompt", call(5, 1.0))
+simple("wan21_text2video_step_cache", "wan21_text2video_prompt", call(5, 4.0, steps=9), step_cache=0.54)
+simple("predict2_text2image_step_cache", "predict2_text2image_prompt", call(1, 3.0, steps=9), step_cache=0.3)
 simple("wan22_image2video_unguided", "wan22_image2video", call(5, 1.0, steps=5), media="image")
 simple("wan22_image2video_two_scales", "wan22_image2video", call(5, 3.0, guidance_scale_2=2.0), media="image")
 simple("wan22_5b_image2video_unguided", "wan22_5b_image2video", call(5, 1.0, width=64), media="image")

@@ -1,4 +1,4 @@
-// --weights and --exact from outside.
+// --weights, --step-cache and --exact from outside.
 #include <gmock/gmock.h>
 
 #include <filesystem>
@@ -60,6 +60,37 @@ TEST_F(WeightFormTest, ANetworkWithoutOtherFormsRefusesThem) {
   EXPECT_EQ(ended.code, 1);
   EXPECT_THAT(ended.err, HasSubstr("leave --weights away"));
   EXPECT_EQ(eval("cv8x8x8_encode", "vae.encode", {"--weights", "int4"}).code, 2);
+}
+
+TEST_F(WeightFormTest, AStepCacheIsToldAndExactLeavesItOut) {
+  const auto cases = testing::golden_folder() / "pipelines", folder = cases / "wan21_text2video_step_cache";
+  const auto generate = [&](const std::vector<std::string>& more) {
+    std::vector<std::string> arguments = {"generate",
+                                          "--json",
+                                          "--model",
+                                          cases / "wan21_text2video_prompt/model",
+                                          "--prompt-embeds",
+                                          folder / "embeds.safetensors",
+                                          "--num-frames",
+                                          "1",
+                                          "-W",
+                                          "32",
+                                          "-H",
+                                          "32",
+                                          "--steps",
+                                          "3",
+                                          "-o",
+                                          out()};
+    arguments.insert(arguments.end(), more.begin(), more.end());
+    return run_program(arguments);
+  };
+  const Ended cached = generate({"--step-cache", "1000"});
+  EXPECT_THAT(cached.out, HasSubstr(R"("step_cache":{"passes":6,"shortened":4,"threshold":1000.0})"));
+  const Ended exact = generate({"--step-cache", "1000", "--exact"});
+  EXPECT_EQ(exact.code, 0);
+  EXPECT_THAT(exact.out, ::testing::Not(HasSubstr("step_cache")));
+  EXPECT_THAT(exact.err, HasSubstr("--exact: every step"));
+  for (const char* wrong : {"nan", "-0.1"}) EXPECT_EQ(generate({"--step-cache", wrong}).code, 2) << wrong;
 }
 
 }  // namespace

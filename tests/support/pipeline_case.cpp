@@ -35,6 +35,7 @@ GenerateOptions options_of(const fs::path& folder) {
       {"--num-frames", [&](const std::string& v) { options.num_frames = std::stoll(v); }},
       {"--steps", [&](const std::string& v) { options.steps = std::stoll(v); }},
       {"--guidance-scale", [&](const std::string& v) { options.guidance_scale = std::stod(v); }},
+      {"--step-cache", [&](const std::string& v) { options.step_cache = std::stod(v); }},
       {"--fps", [&](const std::string& v) { options.fps = std::stod(v); }},
       {"--flow-shift", [&](const std::string& v) { options.flow_shift = std::stod(v); }},
       {"--condition-frames", [&](const std::string& v) { options.condition_frames = std::stoll(v); }},

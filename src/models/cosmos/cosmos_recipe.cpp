@@ -80,11 +80,11 @@ Guided::Guided(std::shared_ptr<const Denoiser> denoiser, const DiffusionInputs& 
     : denoiser_(std::move(denoiser)), scale_(inputs.guidance_scale), form_(inputs.guidance_form) {
   Conditions conditions = inputs.conditions;
   conditions.known_mask = known_mask;
-  prompt_ = denoiser_->prepare(conditions, inputs.shape);
+  prompt_ = denoiser_->prepare_pass(conditions, inputs.shape, inputs.step_cache);
   if (!inputs.guided) return;
   conditions = negative_conditions(inputs);
   conditions.known_mask = known_mask;
-  negative_ = denoiser_->prepare(conditions, inputs.shape);
+  negative_ = denoiser_->prepare_pass(conditions, inputs.shape, inputs.step_cache);
 }
 
 void Guided::renew(const DiffusionInputs& inputs, const at::Tensor& known_mask) {

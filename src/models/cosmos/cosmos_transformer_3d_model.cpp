@@ -233,13 +233,16 @@ at::Tensor CosmosTransformer3DModel::look(const at::Tensor& latents, const at::T
   at::Tensor hidden_states = patch_embed(input);                        // [B,N,D]
   const CosmosTimeEmbedding time = time_embed(times, context.actions);  // [B,K,·]
   if (own) own->resize(transformer_blocks.size());
-  transformer_blocks.for_each([&](const CosmosTransformerBlock& block, size_t i) {
-    hidden_states =
-        block.forward(hidden_states, context.cross_keys[i], time, context.rotary, context.extra_pos_emb, context.text_mask,
-                      context.past.empty() ? at::Tensor() : context.past[i], own ? &(*own)[i] : nullptr);
-    if (!context.control_residuals.empty() && i % config_.controlnet_block_every_n == 0)
-      hidden_states.add_(context.control_residuals.at(i / config_.controlnet_block_every_n));
-  });
+  StepCache* cache = own ? nullptr : context.step_cache.get();  // a stream needs the keys of every block
+  hidden_states = transformer_blocks.chain(
+      std::move(hidden_states), cache, [&](const CosmosTransformerBlock& block, size_t i, const at::Tensor& in) {
+        at::Tensor out =
+            block.forward(in, context.cross_keys[i], time, context.rotary, context.extra_pos_emb, context.text_mask,
+                          context.past.empty() ? at::Tensor() : context.past[i], own ? &(*own)[i] : nullptr);
+        if (!context.control_residuals.empty() && i % config_.controlnet_block_every_n == 0)
+          out.add_(context.control_residuals.at(i / config_.controlnet_block_every_n));
+        return out;
+      });
   hidden_states = proj_out(CosmosAdaLayerNormZero::apply(hidden_states, norm_out.modulation(time)));
 
   // The last dimension is (ph, pw, pt, C): [B,t,h,w,ph,pw,pt,C] → [B,C,t,pt,h,ph,w,pw] → [B,C,T,H,W]

@@ -71,7 +71,7 @@ class Controlled {
     if (config.img_context_dim_in > 0)
       conditions.image =
           at::zeros({inputs.shape[0], config.img_context_num_tokens, config.img_context_dim_in}, inputs.options());
-    context_ = transformer_->prepare(conditions, inputs.shape);
+    context_ = transformer_->prepare_pass(conditions, inputs.shape, inputs.step_cache);
     for (const Control& control : inputs.conditions.controls) {
       const auto& branch = networks.branches.at(networks.branches.contains("") ? "" : control.kind);
       branches_.push_back({branch, branch->prepare(control_inputs(control, conditions, known_mask))});

@@ -32,8 +32,8 @@ class Expert {
 
  private:
   void prepare(const DiffusionInputs& inputs) {
-    prompt_ = denoiser_->prepare(inputs.conditions, inputs.shape);
-    if (inputs.guided) negative_ = denoiser_->prepare(negative_conditions(inputs), inputs.shape);
+    prompt_ = denoiser_->prepare_pass(inputs.conditions, inputs.shape, inputs.step_cache);
+    if (inputs.guided) negative_ = denoiser_->prepare_pass(negative_conditions(inputs), inputs.shape, inputs.step_cache);
   }
 
   std::shared_ptr<const Denoiser> denoiser_;

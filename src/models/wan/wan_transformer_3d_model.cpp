@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <sstream>
+#include <utility>
 
 #include "layers/norm.h"
 #include "orrery/error.h"
@@ -171,9 +172,11 @@ at::Tensor WanTransformer3DModel::denoise(const at::Tensor& latents, const at::T
   if (memory) memory->own.assign(blocks.size(), {});
   const layers::Rotary rotary =
       memory ? rotary_of(config_.attention_head_dim, grid, memory->first_frame).to(hidden_states.device()) : context.rotary;
-  blocks.for_each([&](const WanTransformerBlock& block, size_t i) {
-    hidden_states = block.forward(hidden_states, context.cross_keys[i], timestep_proj, rotary, memory, i);
-  });
+  StepCache* cache = memory ? nullptr : context.step_cache.get();  // a stream needs the keys of every block
+  hidden_states =
+      blocks.chain(std::move(hidden_states), cache, [&](const WanTransformerBlock& block, size_t i, const at::Tensor& in) {
+        return block.forward(in, context.cross_keys[i], timestep_proj, rotary, memory, i);
+      });
 
   const auto modulation = (scale_shift_table + temb.unsqueeze(2)).unbind(2);  // shift, scale: [B,K,D]
   hidden_states = proj_out(layers::modulated_norm(hidden_states, config_.eps, modulation[0], modulation[1]));
