@@ -16,10 +16,11 @@ struct Modulation {
 };
 
 /// out[r] = norm(x[r]) · weight · (1 + scale[g]) + bias + shift[g], g = r / rows_per_group: the norms of a diffusion
-/// transformer. Computed in float32.
+/// transformer; and of a decoder, with a SiLU of the result. Computed in float32.
 struct ModulatedNorm {
   Number type = Number::kFloat32;  ///< of x and out: float32, bfloat16 or float16
   bool centred = false;            ///< LayerNorm (the mean is taken off); else RMSNorm
+  bool silu = false;
   float epsilon = 1e-6f;
   int64_t rows = 0, width = 0, rows_per_group = 1;
   const void* x = nullptr;  ///< [rows, width]

@@ -30,6 +30,7 @@ void norm_rows(const ModulatedNorm& p, int64_t begin, int64_t end) {
       if (p.scale.values) value *= 1.0f + modulation_at(p.scale, group, i);
       if (p.bias) value += p.bias[i];
       if (p.shift.values) value += modulation_at(p.shift, group, i);
+      if (p.silu) value /= 1.0f + std::exp(-value);
       out[i] = from_float<T>(value);
     }
   }

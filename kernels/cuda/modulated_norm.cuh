@@ -80,6 +80,9 @@ __global__ void __launch_bounds__(256) modulated_norm_kernel(ModulatedNorm p) {
       read_modulation(other, p.shift, group, column);
       for (int i = 0; i < N; ++i) value[i] += other[i];
     }
+    if (p.silu) {
+      for (int i = 0; i < N; ++i) value[i] /= 1.0f + expf(-value[i]);
+    }
     for (int i = 0; i < N; ++i) v.at[i] = from_float<T>(value[i]);
     *reinterpret_cast<Vector*>(out + column) = v;
   }

@@ -43,13 +43,14 @@ const float* checked_vector(Operands& operands, const char* name, const at::Tens
 }  // namespace
 
 at::Tensor modulated_norm(const at::Tensor& x, NormKind kind, double epsilon, const at::Tensor& weight,
-                          const at::Tensor& bias, const Modulation& scale, const Modulation& shift) {
+                          const at::Tensor& bias, const Modulation& scale, const Modulation& shift, bool silu) {
   Operands operands("modulated_norm");
   operands.first("x", x, {at::kFloat, at::kBFloat16, at::kHalf}).also("x", x, x.scalar_type(), {-1, -1}).rows("x", x);
   const at::Tensor out = at::empty(x.sizes(), x.options());
   kernels::ModulatedNorm p;
   p.type = number_of(x.scalar_type());
   p.centred = kind == NormKind::kLayer;
+  p.silu = silu;
   p.epsilon = static_cast<float>(epsilon);
   p.rows = x.size(0);
   p.width = x.size(1);

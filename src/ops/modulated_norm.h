@@ -14,10 +14,11 @@ struct Modulation {
 enum class NormKind { kRms, kLayer };
 
 /// norm(x) · weight · (1 + scale) + bias + shift over the last dimension of x [rows, D] (float32, bfloat16 or float16; rows
-/// may be apart), computed in float32. weight and bias are float32 [D] or undefined. Returns x's dtype, contiguous. Throws
-/// Error(kArgument) naming the operand that has a wrong dtype, device, shape or stride.
+/// may be apart), or the SiLU of that, computed in float32. weight and bias are float32 [D] or undefined. Returns x's dtype,
+/// contiguous. Throws Error(kArgument) naming the operand that has a wrong dtype, device, shape or stride.
 at::Tensor modulated_norm(const at::Tensor& x, NormKind kind, double epsilon, const at::Tensor& weight = {},
-                          const at::Tensor& bias = {}, const Modulation& scale = {}, const Modulation& shift = {});
+                          const at::Tensor& bias = {}, const Modulation& scale = {}, const Modulation& shift = {},
+                          bool silu = false);
 
 /// residual + gate · x for [rows, D]; the same dtypes, strides and errors.
 at::Tensor gated_residual(const at::Tensor& residual, const at::Tensor& x, const Modulation& gate);

@@ -4,6 +4,8 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <cmath>
+
 #include "kernels/machines.h"
 
 namespace orrery::testing {
@@ -51,6 +53,22 @@ TEST(ModulatedNormTest, TakesRowsThatAreApartAndNoModulation) {
     const at::Tensor none = at::zeros({1, 48});
     expect_on_all_machines(formula(x, ops::NormKind::kRms, at::ones({48}), none, none, none),
                            [&](const Bring& on) { return ops::modulated_norm(on(x), ops::NormKind::kRms, 1e-6); });
+  }
+}
+
+// The norm of the Wan decoders: by the length of each pixel, zeros stay zeros, a SiLU on the way out.
+TEST(ModulatedNormTest, TakesTheSiluOfWhatItGives) {
+  at::manual_seed(2);
+  for (const auto& [rows, width] : {std::pair{6, 99}, {9, 256}, {1, 8}}) {
+    for (const at::ScalarType type : {at::kFloat, at::kBFloat16, at::kHalf}) {
+      const at::Tensor x = (at::randn({rows, width}) * 3).to(type), gamma = at::randn({width}) * 4;
+      x[0].zero_();
+      const at::Tensor length = x.to(at::kDouble).norm(2, {-1}, /*keepdim=*/true).clamp_min(1e-12);
+      const at::Tensor expected = at::silu(x.to(at::kDouble) / length * std::sqrt(width) * gamma);
+      expect_on_all_machines(expected, [&](const Bring& on) {
+        return ops::modulated_norm(on(x), ops::NormKind::kRms, 1e-24 / width, on(gamma), {}, {}, {}, /*silu=*/true);
+      });
+    }
   }
 }
 

@@ -10,6 +10,7 @@
 #include "layers/causal_conv3d.h"
 #include "layers/linear.h"
 #include "layers/norm.h"
+#include "layers/rms_norm.h"
 #include "layers/rotary.h"
 #include "media/convert.h"
 #include "models/cosmos_ar/kv_cache.h"
@@ -53,6 +54,19 @@ TEST_P(DeviceKernels, Norms) {
     expect(layer_norm(there(x), 1e-5, there(weight), there(bias)), layer_norm(x, 1e-5, weight, bias),
            "orrery_cuda_modulated_norm");
   }
+}
+
+// As the Wan decoders take them: on a device one pass over memory, SiLU and all; a pixel of zeros stays one.
+TEST_P(DeviceKernels, NormsByLengthWithTheirSilu) {
+  const at::Tensor gamma = random({24});
+  at::Tensor x = random({2, 3, 5, 24});
+  x[1][2][0].zero_();
+  const at::Tensor near = l2_rms_norm(x.to(at::kFloat), gamma), near_silu = l2_rms_norm_silu(x.to(at::kFloat), gamma);
+  expect(l2_rms_norm(there(x), there(gamma)), near.to(GetParam()), "orrery_cuda_modulated_norm");
+  expect(l2_rms_norm_silu(there(x), there(gamma)), near_silu.to(GetParam()), "orrery_cuda_modulated_norm");
+  at::Tensor used = there(x);
+  expect(l2_rms_norm_silu_(used, there(gamma)), near_silu.to(GetParam()), "orrery_cuda_modulated_norm");
+  EXPECT_TRUE(used.cpu().select(0, 1).select(0, 2).select(0, 0).eq(0).all().item<bool>());
 }
 
 TEST_P(DeviceKernels, ModulationAndGatesByGroup) {
@@ -282,28 +296,32 @@ TEST(DeviceLooks, GoOnWithoutTheHost) {
 
 INSTANTIATE_TEST_SUITE_P(
     Golden, DeviceModels,
-    ::testing::Values(Case{"transformer_wan_text2video",
-                           "model",
-                           {"orrery_cuda_modulated_norm", "orrery_cuda_gated_residual", "orrery_cuda_qk_norm_rope"}},
-                      Case{"transformer_predict25",
-                           "model",
-                           {"orrery_cuda_modulated_norm", "orrery_cuda_gated_residual", "orrery_cuda_qk_norm_rope"}},
-                      Case{"transformer_oasis",
-                           "../worlds/oasis/model/transformer/model.safetensors",
-                           {"orrery_cuda_modulated_norm", "orrery_cuda_gated_residual", "orrery_cuda_qk_norm_rope"}},
-                      Case{"wan22_vae_encode", "model", {"orrery_cuda_patch"}, "vae", "encode"},
-                      Case{"wan22_vae_decode", "../wan22_vae_encode/model", {"orrery_cuda_patch"}, "vae", "decode"},
-                      Case{"cv8x8x8_encode", "model", {"orrery_cuda_patch"}, "vae", "encode"},
-                      Case{"cv8x8x8_decode", "../cv8x8x8_encode/model", {"orrery_cuda_patch"}, "vae", "decode"},
-                      Case{
-                          "taew2_2_super_encode", "model/taew2_2_super.safetensors", {"orrery_cuda_patch"}, "vae", "encode"},
-                      Case{"taew2_2_super_decode",
-                           "../taew2_2_super_encode/model/taew2_2_super.safetensors",
-                           {"orrery_cuda_patch"},
-                           "vae",
-                           "decode"},
-                      Case{"dv4x8x8_encode", "model", {"orrery_cuda_patch", "orrery_cuda_fsq"}, "vae", "encode"},
-                      Case{"dv4x8x8_decode", "../dv4x8x8_encode/model", {"orrery_cuda_fsq"}, "vae", "decode"}),
+    ::testing::Values(
+        Case{"transformer_wan_text2video",
+             "model",
+             {"orrery_cuda_modulated_norm", "orrery_cuda_gated_residual", "orrery_cuda_qk_norm_rope"}},
+        Case{"transformer_predict25",
+             "model",
+             {"orrery_cuda_modulated_norm", "orrery_cuda_gated_residual", "orrery_cuda_qk_norm_rope"}},
+        Case{"transformer_oasis",
+             "../worlds/oasis/model/transformer/model.safetensors",
+             {"orrery_cuda_modulated_norm", "orrery_cuda_gated_residual", "orrery_cuda_qk_norm_rope"}},
+        Case{"wan22_vae_encode", "model", {"orrery_cuda_patch", "orrery_cuda_modulated_norm"}, "vae", "encode"},
+        Case{"wan22_vae_decode",
+             "../wan22_vae_encode/model",
+             {"orrery_cuda_patch", "orrery_cuda_modulated_norm"},
+             "vae",
+             "decode"},
+        Case{"cv8x8x8_encode", "model", {"orrery_cuda_patch"}, "vae", "encode"},
+        Case{"cv8x8x8_decode", "../cv8x8x8_encode/model", {"orrery_cuda_patch"}, "vae", "decode"},
+        Case{"taew2_2_super_encode", "model/taew2_2_super.safetensors", {"orrery_cuda_patch"}, "vae", "encode"},
+        Case{"taew2_2_super_decode",
+             "../taew2_2_super_encode/model/taew2_2_super.safetensors",
+             {"orrery_cuda_patch"},
+             "vae",
+             "decode"},
+        Case{"dv4x8x8_encode", "model", {"orrery_cuda_patch", "orrery_cuda_fsq"}, "vae", "encode"},
+        Case{"dv4x8x8_decode", "../dv4x8x8_encode/model", {"orrery_cuda_fsq"}, "vae", "decode"}),
     [](const auto& info) { return std::string(info.param.name); });
 
 }  // namespace
