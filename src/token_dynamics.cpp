@@ -19,6 +19,14 @@ double seconds_since(std::chrono::steady_clock::time_point start) {
   return std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
 }
 
+// While it lives a context may be told that its next tokens were drawn; what comes after is anybody's again.
+struct Drawn {
+  explicit Drawn(TokenPredictor::Context& of) : context(of) {}
+  ~Drawn() { context.drawn = false; }
+  Drawn(const Drawn&) = delete;
+  TokenPredictor::Context& context;
+};
+
 }  // namespace
 
 at::Tensor sample_tokens(const at::Tensor& logits, const TokenSampling& sampling, int64_t position) {
@@ -79,17 +87,22 @@ at::Tensor TokenDynamics::advance(TokenState& state, int64_t count, const TokenS
                  .got = std::to_string(count)});
   const auto start = std::chrono::steady_clock::now();
   const int64_t before = state.tokens.size(1);
+  const Drawn drawn(*state.context);
+  sampling::FiniteLogits finite;
   for (int64_t i = 0; i < count; ++i) {
     work.cancel.check("tokens");
     if (!state.logits.defined())
       state.logits = predictor_->logits(state.tokens.slice(1, -1), *state.context, /*last_only=*/true).select(1, 0);
-    const at::Tensor next = sampling::sample_tokens(state.logits, sampling, before + i).unsqueeze(1);
+    finite.add(state.logits, before + i);
+    const at::Tensor next = sampling::draw_tokens(state.logits, sampling, before + i).unsqueeze(1);
     state.tokens = at::cat({state.tokens, next}, 1);
     state.logits.reset();
+    state.context->drawn = true;
     if (!work.on_progress) continue;
     const double each = seconds_since(start) / static_cast<double>(i + 1);
     work.on_progress({"tokens", i + 1, count, each * static_cast<double>(count - i - 1)});
   }
+  finite.finish();
   return state.tokens.narrow(1, before, count);
 }
 

@@ -5,11 +5,14 @@
 
 #include <cmath>
 #include <limits>
+#include <vector>
 
 #include "orrery/error.h"
 #include "orrery/load.h"
+#include "sampling/token_sampler.h"
 #include "support/compare.h"
 #include "support/errors.h"
+#include "support/far_device.h"
 #include "support/paths.h"
 
 namespace orrery {
@@ -19,9 +22,9 @@ using ::testing::AllOf;
 using ::testing::HasSubstr;
 using ::testing::ThrowsMessage;
 
-TokenDynamics load(const std::string& name) {
+TokenDynamics load(const std::string& name, at::Device device = at::kCPU) {
   const std::shared_ptr<const Component> component =
-      load_component((testing::golden_folder() / name / "model").string(), "dynamics");
+      load_component((testing::golden_folder() / name / "model").string(), "dynamics", {.device = device});
   return TokenDynamics(std::dynamic_pointer_cast<const TokenPredictor>(component));
 }
 
@@ -124,6 +127,31 @@ TEST_P(TokenDynamicsTest, AForkGoesOnAlone) {
   EXPECT_FALSE(theirs.equal(mine));
   TokenState replay = dynamics_.begin(prompt_, conditions());
   EXPECT_TRUE(dynamics_.advance(replay, 11, {.seed = 1}).narrow(1, 3, 8).equal(mine));
+}
+
+// Tokens stay on the device: the host waits once an advance, not once a token.
+TEST_P(TokenDynamicsTest, AnotherDeviceIsNotWaitedForTokenByToken) {
+  const TokenDynamics far = load(GetParam(), testing::far_device());
+  const TokenSampling sampling{.top_p = 0.9, .seed = 3};
+  TokenState state = far.begin(prompt_, conditions()), near = dynamics_.begin(prompt_, conditions());
+  std::vector<int64_t> waits;
+  for (const int64_t count : {1, 3, 8}) {  // the first goes on from the prompt's logits
+    testing::take_far_streams();
+    const at::Tensor tokens = far.advance(state, count, sampling);
+    waits.push_back(testing::take_far_streams().host_waits);
+    EXPECT_TRUE(tokens.cpu().equal(dynamics_.advance(near, count, sampling)));
+  }
+  EXPECT_EQ(waits[2], waits[1]);
+}
+
+TEST(FiniteLogits, OfAnotherDeviceAreLookedAtLate) {
+  sampling::FiniteLogits finite;
+  int64_t position = 5;
+  for (const double logit : {0.0, 1.0, std::nan(""), 2.0})
+    finite.add(at::full({2, 4}, logit).to(testing::far_device()), position++);
+  EXPECT_THAT([&] { finite.finish(); }, ThrowsMessage<Error>(HasSubstr("token 7")));
+  finite.finish();  // told once
+  EXPECT_THROW(finite.add(at::full({1, 4}, std::nan("")), 3), Error);
 }
 
 INSTANTIATE_TEST_SUITE_P(Forms, TokenDynamicsTest, ::testing::Values("ar_4b_form", "ar_12b_form_yarn", "ar_5b_form"));

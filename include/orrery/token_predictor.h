@@ -33,6 +33,9 @@ class ORRERY_API TokenPredictor : public Component {
   /// (cross-attention keys and values of the text). A family derives its own. One thread at a time.
   struct ORRERY_API Context {
     virtual ~Context();
+    /// The tokens that come next were drawn from this predictor's logits, so they exist: logits() need not look at them,
+    /// which on a device makes the host wait.
+    bool drawn = false;
     /// Tokens that the network has seen.
     virtual int64_t length() const = 0;
     /// Another future of the same past. Shares the memory of the past; costs at most one page of keys and values a layer.

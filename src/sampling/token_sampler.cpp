@@ -30,12 +30,43 @@ void TokenSampling::check() const {
 
 namespace sampling {
 
+namespace {
+
+at::Tensor sum_of(const at::Tensor& logits) {
+  return logits.to(at::kFloat).sum(at::kDouble);
+}
+
+void require_finite(double sum, int64_t position) {
+  if (std::isfinite(sum)) return;
+  throw Error(ErrorKind::kWeights, {.place = "token " + std::to_string(position),
+                                    .what = "the logits are not finite (NaN or infinity)",
+                                    .hint = "the checkpoint is damaged, or overflows in this --dtype"});
+}
+
+}  // namespace
+
+void FiniteLogits::add(const at::Tensor& logits, int64_t position) {
+  if (logits.is_cpu()) return require_finite(sum_of(logits).item<double>(), position);
+  if (sums_.empty()) first_ = position;
+  sums_.push_back(sum_of(logits));
+}
+
+void FiniteLogits::finish() {
+  if (sums_.empty()) return;
+  const at::Tensor sums = at::stack(sums_).cpu();
+  sums_.clear();
+  for (int64_t i = 0; i < sums.size(0); ++i) require_finite(sums[i].item<double>(), first_ + i);
+}
+
 at::Tensor sample_tokens(const at::Tensor& logits, const TokenSampling& sampling, int64_t position) {
+  FiniteLogits finite;
+  finite.add(logits, position);
+  finite.finish();
+  return draw_tokens(logits, sampling, position);
+}
+
+at::Tensor draw_tokens(const at::Tensor& logits, const TokenSampling& sampling, int64_t position) {
   const at::Tensor scores = logits.to(at::kFloat);
-  if (!std::isfinite(scores.sum(at::kDouble).item<double>()))
-    throw Error(ErrorKind::kWeights, {.place = "token " + std::to_string(position),
-                                      .what = "the logits are not finite (NaN or infinity)",
-                                      .hint = "the checkpoint is damaged, or overflows in this --dtype"});
   if (sampling.greedy) return scores.argmax(-1);
 
   at::Tensor possible = scores;

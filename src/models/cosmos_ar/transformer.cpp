@@ -222,7 +222,10 @@ at::Tensor CosmosArTransformer::logits(const at::Tensor& tokens, Context& contex
                  .what = "is longer than the model has room for",
                  .expected = "at most " + std::to_string(room) + " more tokens of " + std::to_string(capacity_),
                  .got = std::to_string(count)});
-  if (tokens.min().item<int64_t>() < 0 || tokens.max().item<int64_t>() >= tok_embeddings_.size(0))
+  const auto exist = [&] {
+    return tokens.min().item<int64_t>() >= 0 && tokens.max().item<int64_t>() < tok_embeddings_.size(0);
+  };
+  if (!mine.drawn && !exist())
     throw Error(ErrorKind::kArgument, {.place = "input_ids",
                                        .what = "names tokens that the model does not have",
                                        .expected = "0 … " + std::to_string(tok_embeddings_.size(0) - 1),
