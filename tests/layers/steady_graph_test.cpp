@@ -6,9 +6,11 @@
 #include <c10/util/Exception.h>
 #include <gtest/gtest.h>
 
+#include <array>
 #include <cstdlib>
 #include <string>
 #include <string_view>
+#include <thread>
 #include <vector>
 
 #include "layers/norm.h"
@@ -94,6 +96,22 @@ TEST_F(SteadyGraphTest, ResultsAreTheCallersOnAnotherDevice) {
   const at::Tensor first = graph({row(), row(1)})[0], copy = first.clone();
   graph({row(), row(1)});
   EXPECT_TRUE(first.equal(copy));
+}
+
+TEST_F(SteadyGraphTest, ThreadsTakeTurnsOnAnotherDevice) {
+  const SteadyGraph graph("test", device_, [&](const Tensors& in) { return Tensors{in[0] * 2}; });
+  std::vector<std::thread> threads;
+  std::array<int, 2> wrong = {};
+  for (size_t t = 0; t < wrong.size(); ++t)
+    threads.emplace_back([&, t] {
+      for (int i = 0; i < 20; ++i) {
+        const double mine = static_cast<double>(100 * t) + i;
+        wrong[t] += graph({at::full({7}, mine)})[0].cpu().ne(2 * mine).any().item<bool>();
+      }
+    });
+  for (std::thread& each : threads) each.join();
+  EXPECT_EQ(wrong, (std::array<int, 2>{}));
+  EXPECT_GT(graph.counts().replayed, 30);
 }
 
 TEST_F(SteadyGraphTest, NeitherStepNorReplayWaitsForTheHost) {
