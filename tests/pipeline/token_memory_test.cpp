@@ -20,7 +20,7 @@ namespace {
 
 namespace fs = std::filesystem;
 
-constexpr double kFactor = 2;  // how far a prediction may be off
+constexpr double kFactor = 1.5;  // how far a prediction may be off
 
 class TokenMemoryTest : public ::testing::Test {
  protected:
