@@ -22,7 +22,7 @@ struct WinogradConv {
   int64_t taps = 1;               ///< frames of the kernel, 1 to 4; 3 where `pairs`
   bool pairs = false;             ///< two output frames a step, from four input frames
   bool doubled = false;  ///< the input is half as high and wide, and doubled to the nearest pixel before the convolution
-  int64_t block = 0;     ///< tiles that a thread takes at once: a multiple of 12
+  int64_t block = 0;     ///< tiles that a thread takes at once
 
   const float* weights = nullptr;           ///< winograd_weights()
   const float* bias = nullptr;              ///< [out], or null
@@ -40,10 +40,11 @@ struct WinogradConv {
     return ((height + kWinogradTile - 1) / kWinogradTile) * ((width + kWinogradTile - 1) / kWinogradTile);
   }
   int64_t blocks() const { return (tiles() + block - 1) / block; }
+  int64_t rows() const { return (block + 11) / 12 * 12; }  ///< of a block's matrices: 4, 6, 8 or 12 are multiplied at once
   // One matrix each. A cache line more keeps the 36 of a tile from falling into one set of the cache.
   int64_t weight_stride() const { return (out_panels() * in_panels() * kWinogradPanel + 1) * kWinogradPanel; }
-  int64_t input_stride() const { return (in_panels() * block + 1) * kWinogradPanel; }
-  int64_t sum_stride() const { return (out_panels() * block + 1) * kWinogradPanel; }
+  int64_t input_stride() const { return (in_panels() * rows() + 1) * kWinogradPanel; }
+  int64_t sum_stride() const { return (out_panels() * rows() + 1) * kWinogradPanel; }
   int64_t weight_floats() const { return kWinogradPositions * slots() * weight_stride(); }
   int64_t input_floats() const { return kWinogradPositions * slots() * input_stride(); }
   int64_t sum_floats() const { return kWinogradPositions * sums() * sum_stride(); }

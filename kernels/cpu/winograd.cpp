@@ -105,7 +105,7 @@ HWY_INLINE void transform_slot(const WinogradConv& conv, const float* const* a, 
       }
       transform_input(row, 1, rows + i * kSide, 1);
     }
-    float* target = to + channel / kPanel * conv.block * kPanel + channel % kPanel;
+    float* target = to + channel / kPanel * conv.rows() * kPanel + channel % kPanel;
     for (int j = 0; j < kSide; ++j) {
       V column[kSide];
       transform_input(rows + j, kSide, column, 1);
@@ -142,7 +142,7 @@ constexpr int64_t kAhead = 8;
 template <int kRows, int kVectors>
 HWY_INLINE void multiply(const WinogradConv& conv, int64_t slots, const float* HWY_RESTRICT inputs,
                          const float* HWY_RESTRICT weights, float* HWY_RESTRICT sums) {
-  const int64_t depth = conv.in_panels(), panel_stride = depth * kPanel * kPanel, row_stride = conv.block * kPanel;
+  const int64_t depth = conv.in_panels(), panel_stride = depth * kPanel * kPanel, row_stride = conv.rows() * kPanel;
   V sum[kRows][kVectors];
   for (int r = 0; r < kRows; ++r) {
     for (int v = 0; v < kVectors; ++v) sum[r][v] = hn::Zero(d);
@@ -191,7 +191,7 @@ void multiply_rows(const WinogradConv& conv, int64_t count, int64_t slots, const
 
 void multiply_all(const WinogradConv& conv, int64_t count, const float* inputs, float* sums) {
   constexpr int kVectors = kPanel / kLanes;
-  const int64_t panels = conv.out_panels(), sum_panel = conv.block * kPanel;
+  const int64_t panels = conv.out_panels(), sum_panel = conv.rows() * kPanel;
   const int64_t weight_panel = conv.in_panels() * kPanel * kPanel, chain = conv.slots() / conv.sums();
   for (int position = 0; position < kPositions; ++position) {
     if (!computed(conv, position)) continue;
@@ -227,7 +227,7 @@ HWY_INLINE void write_tile(const WinogradConv& conv, int64_t tile, int which, co
   const int64_t sum_stride = conv.sum_stride(), height = std::min(conv.height - top, kWinogradTile);
   const int64_t width = std::min(conv.width - left, kWinogradTile);
   for (int64_t channel = 0; channel < conv.out; channel += kLanes) {
-    const float* from = sums + channel / kPanel * conv.block * kPanel + channel % kPanel;
+    const float* from = sums + channel / kPanel * conv.rows() * kPanel + channel % kPanel;
     V rows[kSide * 4], tile_pixels[16];
     for (int i = 0; i < kSide; ++i) {
       V row[kSide];

@@ -5,6 +5,7 @@
 
 #include <algorithm>
 #include <sstream>
+#include <vector>
 
 #include "kernels/winograd.h"
 #include "ops/counted.h"
@@ -21,6 +22,7 @@ using kernels::WinogradConv;
 constexpr int64_t kWeightBytes = int64_t{64} << 20;  // of transformed weights at a time
 constexpr int64_t kMostBlocks = 8;                   // a thread's share at a time
 constexpr int64_t kMostTiles = 48;  // of a block: its transformed pixels should stay in the second-level cache
+constexpr int64_t kTileRows = 8;    // of a block at least: what the registers hold at once
 
 template <typename... Parts>
 [[noreturn]] void refuse(const char* what, const char* expected, const Parts&... parts) {
@@ -40,6 +42,24 @@ const float* frame_of(const at::Tensor& x, int64_t batch, int64_t frame) {
 
 int64_t divide_up(int64_t a, int64_t b) {
   return (a + b - 1) / b;
+}
+
+// How many tiles the busiest of the threads gets when each takes block after block.
+int64_t most_tiles(int64_t tiles, int64_t steps, int64_t threads, int64_t block) {
+  std::vector<int64_t> taken(static_cast<size_t>(threads), 0);
+  for (int64_t step = 0; step < steps; ++step)
+    for (int64_t first = 0; first < tiles; first += block)
+      *std::min_element(taken.begin(), taken.end()) += std::min(block, tiles - first);
+  return *std::max_element(taken.begin(), taken.end());
+}
+
+// Large blocks read the weights less often; smaller ones are worth it where few of them would leave threads without work.
+int64_t tiles_of_a_block(int64_t tiles, int64_t steps, int64_t threads) {
+  if (tiles * steps > 16 * threads * kMostTiles) return kMostTiles;
+  int64_t best = kMostTiles;
+  for (int64_t block = kMostTiles - kTileRows; block >= kTileRows; block -= kTileRows)
+    if (20 * most_tiles(tiles, steps, threads, block) < 19 * most_tiles(tiles, steps, threads, best)) best = block;
+  return std::min(best, tiles);
 }
 
 // The frames of a clip that are computed in one way: `count` of them from `begin`.
@@ -71,8 +91,7 @@ class Run {
     }
     conv.frames = frames.data();
     const int64_t steps = x_.size(0) * count / stride;
-    const int64_t blocks = std::max(divide_up(conv.tiles(), kMostTiles), divide_up(at::get_num_threads(), steps));
-    conv.block = divide_up(divide_up(conv.tiles(), blocks), 12) * 12;
+    conv.block = tiles_of_a_block(conv.tiles(), steps, at::get_num_threads());
     by_channels(conv, steps, residuals, outputs);
   }
 
