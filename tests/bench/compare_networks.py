@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Times a transformer or a text encoder at true size against diffusers or transformers, in one run on one machine.
 
-    compare_networks.py FOLDER --form wan-1.3b|predict2-2b|t5-slice [--threads 2] [--repeat 2] [--warmup 1] [--weights int8]
+    compare_networks.py FOLDER --form wan-1.3b|predict2-2b|t5-slice|umt5-slice [--threads 2] [--repeat 2] [--warmup 1] [--weights int8]
                         [--layers N] [--keep] [--device cuda] [--dtype bfloat16]
                         [--program build/bin/orrery]
 
@@ -57,8 +57,12 @@ PREDICT2 = {"_class_name": "CosmosTransformer3DModel", "in_channels": 16, "out_c
 T5 = {"architectures": ["T5EncoderModel"], "model_type": "t5", "d_model": 1024, "d_kv": 128, "d_ff": 65536, "num_heads": 128,
       "num_layers": 2, "vocab_size": 32128, "feed_forward_proj": "relu", "relative_attention_num_buckets": 32,
       "relative_attention_max_distance": 128, "layer_norm_epsilon": 1e-6}
+# UMT5-XXL's widths with 2 of its 24 layers.
+UMT5 = {"architectures": ["UMT5EncoderModel"], "model_type": "umt5", "d_model": 4096, "d_kv": 64, "d_ff": 10240, "num_heads": 64,
+        "num_layers": 2, "vocab_size": 256384, "feed_forward_proj": "gated-gelu", "relative_attention_num_buckets": 32,
+        "relative_attention_max_distance": 128, "layer_norm_epsilon": 1e-6}
 FORMS = {"wan-1.3b": (WAN, "transformer.forward", "sample"), "predict2-2b": (PREDICT2, "transformer.forward", "sample"),
-         "t5-slice": (T5, "text_encoder.forward", "last_hidden_state")}
+         "t5-slice": (T5, "text_encoder.forward", "last_hidden_state"), "umt5-slice": (UMT5, "text_encoder.forward", "last_hidden_state")}
 
 
 def make_model(folder, form, layers):
@@ -77,7 +81,8 @@ def make_model(folder, form, layers):
     else:
         import transformers
 
-        model = transformers.T5EncoderModel(transformers.T5Config(**config))
+        make = getattr(transformers, config["architectures"][0])
+        model = make(make.config_class(**config))
     with torch.no_grad():  # what starts as zero or one would hide a mistake
         for name, parameter in model.named_parameters():
             if parameter.std() == 0:
@@ -90,7 +95,7 @@ def make_inputs(form, prompt_tokens):
 
     torch.manual_seed(1)
     torch.set_default_dtype(torch.float32)
-    if form == "t5-slice":
+    if form.endswith("-slice"):
         ids, mask = torch.zeros(1, 512, dtype=torch.long), torch.zeros(1, 512, dtype=torch.long)
         ids[:, :prompt_tokens], mask[:, :prompt_tokens] = torch.randint(2, 32000, (1, prompt_tokens)), 1
         return {"input_ids": ids, "attention_mask": mask}
@@ -153,7 +158,7 @@ def main():
             subprocess.run([args.program, "eval", "--model", args.folder, "--call", call, "--inputs", inputs, "--output", actual,
                             "--threads", str(args.threads), "--device", args.device, "--dtype", args.dtype] + form, check=True)
             y, z = load_file(expected)["y"].double(), load_file(actual)[result].double()
-            if args.form == "t5-slice":  # what stands behind the prompt is nobody's input
+            if args.form.endswith("-slice"):  # what stands behind the prompt is nobody's input
                 y, z = y[:, :args.prompt_tokens], z[:, :args.prompt_tokens]
             error[side] = ((y - z).norm() / y.norm()).item()
     if not args.keep:
