@@ -14,6 +14,7 @@
 #include "layers/rotary.h"
 #include "media/convert.h"
 #include "models/cosmos_ar/kv_cache.h"
+#include "orrery/autoencoder.h"
 #include "orrery/denoiser.h"
 #include "orrery/load.h"
 #include "orrery/token_dynamics.h"
@@ -290,6 +291,21 @@ TEST(DeviceLooks, GoOnWithoutTheHost) {
     const at::Tensor times = at::full({noisy.video.size(0), 1}, 0.5).to(testing::far_device());
     testing::take_far_streams();
     denoiser->forward(noisy, times, *context);
+    EXPECT_EQ(testing::take_far_streams().host_waits, 0) << name;
+  }
+}
+
+// So that what is decoded beside other work is only asked for, and the host goes on to that.
+TEST(DeviceLooks, DecodersGoOnWithoutTheHost) {
+  if (std::getenv("ORRERY_FAR_DEVICE")) GTEST_SKIP() << "a GPU's waits are not counted";
+  for (const char* name : {"wan21_vae_encode", "wan22_vae_encode", "cosmos_cv8x8x8_encode"}) {
+    const auto component =
+        load_component((testing::golden_folder() / name / "model").string(), "vae", {.device = testing::far_device()});
+    const auto& vae = dynamic_cast<const Autoencoder&>(*component);
+    const at::Tensor latent = at::randn({1, vae.spec().latent_channels, 2, 3, 4}).to(testing::far_device());
+    CodecCache cache;
+    testing::take_far_streams();
+    vae.decode_chunk(vae.normalization().undo(latent), cache, /*last=*/true);
     EXPECT_EQ(testing::take_far_streams().host_waits, 0) << name;
   }
 }

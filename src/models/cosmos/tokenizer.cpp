@@ -75,6 +75,8 @@ CosmosAutoencoder::CosmosAutoencoder(const Config& config, const Weights& weight
       place_(weights.place()),
       dtype_(weights.dtype()),
       device_(weights.device()) {
+  for (at::Tensor* each : {&plan_.normalization.mean, &plan_.normalization.std})
+    if (each->defined()) *each = each->to(device_);
   const CosmosTensorNames& names = *plan_.names;
   const CosmosNetworkPlan& shape = plan_.encoder;
   spec_.spatial_stride = shape.space_stride();

@@ -87,7 +87,9 @@ AutoencoderKLWan::AutoencoderKLWan(const WanVaeConfig& config, const Weights& we
       decoder_(weights.as_stored().sub("decoder"), config),
       decoded_frames_(1) {
   for (int64_t level = 0; level < config.levels(); ++level) decoded_frames_ *= config.upsamples_time(level) ? 2 : 1;
-  const auto vector = [](const std::vector<double>& values) { return at::tensor(values, at::kDouble).to(at::kFloat); };
+  const auto vector = [&](const std::vector<double>& values) {
+    return at::tensor(values, at::kDouble).to(at::kFloat).to(device_);
+  };
   if (!config.latents_mean.empty()) normalization_.mean = vector(config.latents_mean);
   if (!config.latents_std.empty()) normalization_.std = vector(config.latents_std);
 }
