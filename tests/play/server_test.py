@@ -87,6 +87,16 @@ def together(server):
     one.tell(do="peek", steps=0)
     check(one.frame()[0]["frame"] == paused, "one rests while the other goes on")
     one.close()
+    # A picture that takes long to read holds up nobody, not even who sent it: what is sent after it is done before.
+    other.send(png(8000, 8000, bytes(8000 * 8000 * 3)))
+    other.tell(do="act", row=[100, 400], t=77)
+    came = other.until(lambda k, v: (k == "frame" and v[0]["echo"] == 77) or (k == "text" and v.get("done") == "begin"))
+    check(isinstance(came, tuple), "the world goes on while a large picture is read")
+    other.until(lambda k, v: k == "text" and v.get("done") == "begin")
+    other.send(png(8000, 8000, bytes(8000 * 8000 * 3)))
+    other.send(png(8, 8, bytes(8 * 8 * 3)))
+    check("while the one before" in other.until(lambda k, v: k == "text")["error"], "a second picture meanwhile is refused")
+    other.until(lambda k, v: k == "text" and v.get("done") == "begin")
     # What a slow viewer does not take is dropped, and its world does not wait.
     slow = Socket(server, receive_buffer=4096)
     last = slow.frame()[0]["frame"]

@@ -1,6 +1,8 @@
 #include "play/conductor.h"
 
 #include <algorithm>
+#include <optional>
+#include <utility>
 #include <vector>
 
 #include "orrery/error.h"
@@ -15,9 +17,22 @@ std::string complaint(const std::string& what) {
   return nlohmann::json({{"error", what}}).dump(-1, ' ', false, nlohmann::json::error_handler_t::replace);
 }
 
+// What to tell a viewer when the work fails; none when it does not.
+std::optional<std::string> complaint_of(const std::function<void()>& work) {
+  try {
+    work();
+    return std::nullopt;
+  } catch (const orrery::Error& error) {
+    return complaint(error.what());
+  } catch (const std::exception& error) {
+    return complaint(std::string("device: ") + error.what());
+  }
+}
+
 }  // namespace
 
-Conductor::Conductor(Setting setting) : setting_(std::move(setting)), thread_([this] { run(); }) {}
+Conductor::Conductor(Setting setting)
+    : setting_(std::move(setting)), thread_([this] { run(); }), reader_([this] { read(); }) {}
 
 Conductor::~Conductor() {
   {
@@ -26,6 +41,7 @@ Conductor::~Conductor() {
   }
   news_.notify_all();
   thread_.join();
+  reader_.join();
 }
 
 int64_t Conductor::enter(std::shared_ptr<Viewer> viewer) {
@@ -65,7 +81,7 @@ void Conductor::run() {
       seat->inbox.clear();
       seat->waiting_bytes = 0;
       lock.unlock();
-      serve(*seat, std::move(messages));
+      serve(seat, std::move(messages));
       if (seat->session) next = std::min(next, seat->session->due());
       lock.lock();
     }
@@ -80,31 +96,59 @@ void Conductor::run() {
   }
 }
 
-void Conductor::serve(Seat& seat, std::deque<Message> messages) {
+void Conductor::serve(const std::shared_ptr<Seat>& seat, std::deque<Message> messages) {
+  Viewer& viewer = *seat->viewer;
   const auto attempt = [&](auto&& work) {
-    try {
-      work();
-    } catch (const orrery::Error& error) {
-      seat.viewer->tell(complaint(error.what()));
-    } catch (const std::exception& error) {
-      seat.viewer->tell(complaint(std::string("device: ") + error.what()));
-    }
+    if (const auto wrong = complaint_of(work)) viewer.tell(*wrong);
   };
   attempt([&] {
-    if (!seat.session) seat.session = std::make_unique<Session>(setting_, std::to_string(seat.number));
+    if (!seat->session) seat->session = std::make_unique<Session>(setting_, std::to_string(seat->number));
   });
-  if (!seat.session) return;
+  if (!seat->session) return;
+  Session& session = *seat->session;
   for (Message& message : messages)
     attempt([&] {
-      if (message.binary) return seat.viewer->tell(seat.session->receive(message.bytes).dump());
-      const nlohmann::json answer = seat.session->handle(message.bytes);
-      if (answer["done"] == "save") return seat.viewer->hand_over("S" + seat.session->save());
-      if (answer["done"] != "act" && answer["done"] != "peek") seat.viewer->tell(answer.dump());
+      const nlohmann::json answer = receive(seat, message);
+      if (answer["done"] == "save") return viewer.hand_over("S" + session.save());
+      if (answer["done"] != "act" && answer["done"] != "peek" && answer["done"] != "upload") viewer.tell(answer.dump());
     });
   attempt([&] {
-    if (seat.session->due() <= Clock::now()) seat.session->step();
-    if (seat.session->stale()) seat.viewer->show(seat.session->picture());
+    if (session.due() <= Clock::now()) session.step();
+    if (session.stale()) viewer.show(session.picture());
   });
+}
+
+nlohmann::json Conductor::receive(const std::shared_ptr<Seat>& seat, Message& message) {
+  Session& session = *seat->session;
+  if (message.opening) return session.begin(std::move(*message.opening));
+  if (!message.binary) return session.handle(message.bytes);
+  if (message.bytes.starts_with("ORRERYST")) return session.load(message.bytes);
+  const std::lock_guard lock(mutex_);
+  if (std::exchange(seat->reading, true))
+    throw orrery::Error(orrery::ErrorKind::kArgument,
+                        {.place = "upload", .what = "comes while the one before is being read"});
+  uploads_.push_back({seat, session.opening(std::move(message.bytes))});
+  news_.notify_all();
+  return {{"done", "upload"}};
+}
+
+// A picture of many megapixels takes seconds to read: meanwhile every world goes on.
+void Conductor::read() {
+  std::unique_lock lock(mutex_);
+  while (true) {
+    news_.wait(lock, [this] { return over_ || !uploads_.empty(); });
+    if (over_) return;
+    Upload upload = std::move(uploads_.front());
+    uploads_.pop_front();
+    lock.unlock();
+    Message begin;
+    const auto wrong = complaint_of([&] { begin.opening = std::make_shared<Opening>(upload.open()); });
+    if (wrong) upload.seat->viewer->tell(*wrong);
+    lock.lock();
+    upload.seat->reading = false;
+    if (!wrong) upload.seat->inbox.push_back(std::move(begin));
+    news_.notify_all();
+  }
 }
 
 }  // namespace program::play

@@ -1,9 +1,10 @@
-// The thread that advances every viewer's world at its own pace.
+// The thread that advances every viewer's world at its own pace, and one that reads what pictures they upload.
 #pragma once
 
 #include <atomic>
 #include <condition_variable>
 #include <deque>
+#include <functional>
 #include <map>
 #include <memory>
 #include <mutex>
@@ -14,7 +15,7 @@
 
 namespace program::play {
 
-/// Where a session's output goes. Called from the conductor's thread; none of it waits for the network.
+/// Where a session's output goes. Called from the conductor's two threads; none of it waits for the network.
 class Viewer {
  public:
   virtual ~Viewer() = default;
@@ -42,6 +43,7 @@ class Conductor {
   struct Message {
     std::string bytes;
     bool binary = false;
+    std::shared_ptr<Opening> opening;  // in place of bytes: a world to begin, made by the reader
   };
   struct Seat {
     int64_t number = 0;
@@ -49,17 +51,25 @@ class Conductor {
     std::unique_ptr<Session> session;  // touched by the conductor's thread only
     std::deque<Message> inbox;
     size_t waiting_bytes = 0;  // in it
+    bool reading = false;      // a picture of this viewer's is with the reader
+  };
+  struct Upload {
+    std::shared_ptr<Seat> seat;
+    std::function<Opening()> open;
   };
   void run();
-  void serve(Seat& seat, std::deque<Message> messages);
+  void serve(const std::shared_ptr<Seat>& seat, std::deque<Message> messages);
+  nlohmann::json receive(const std::shared_ptr<Seat>& seat, Message& message);
+  void read();
 
   const Setting setting_;
   std::mutex mutex_;  // of what follows
   std::condition_variable news_;
   std::map<int64_t, std::shared_ptr<Seat>> seats_;
   int64_t last_number_ = 0;
+  std::deque<Upload> uploads_;
   bool over_ = false;
-  std::thread thread_;
+  std::thread thread_, reader_;
 };
 
 }  // namespace program::play

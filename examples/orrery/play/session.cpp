@@ -48,6 +48,8 @@ struct TemporaryFile {
   }
 };
 
+}  // namespace
+
 orrery::Video picture_from(const std::string& bytes, const std::filesystem::path& place) {
   const TemporaryFile file{place};
   std::ofstream(file.path, std::ios::binary) << bytes;
@@ -60,21 +62,25 @@ orrery::Video picture_from(const std::string& bytes, const std::filesystem::path
   }
 }
 
-}  // namespace
+Opening open(const orrery::World& world, orrery::Video first, uint64_t seed, const orrery::WorldPrompt& prompt) {
+  Opening out{world.begin(first, seed, prompt), std::move(first), seed, {}};
+  // Before the first step there is only the picture it began with.
+  if (out.first.num_frames() > 0)
+    out.shown = orrery::resize(out.first, {.height = world.height(), .width = world.width()}).frames;
+  return out;
+}
 
 Session::Session(const Setting& setting, std::string name)
     : setting_(setting), name_(std::move(name)), prompt_(setting.prompt) {
-  begin(setting.first, 0);
+  begin(open(*setting.world, setting.first, 0, prompt_));
 }
 
-void Session::begin(orrery::Video picture, uint64_t seed) {
-  orrery::State state = setting_.world->begin(picture, seed, prompt_);
-  first_ = std::move(picture);
-  seed_ = seed;
-  restart(std::move(state));
-  // Before the first step there is only the picture it began with.
-  if (first_.num_frames() > 0)
-    shown_[0] = {orrery::resize(first_, {.height = setting_.world->height(), .width = setting_.world->width()}).frames};
+json Session::begin(Opening opening) {
+  first_ = std::move(opening.first);
+  seed_ = opening.seed;
+  restart(std::move(opening.state));
+  if (opening.shown.defined()) shown_[0] = {opening.shown};
+  return begun("begin");
 }
 
 void Session::restart(orrery::State state) {
@@ -136,8 +142,8 @@ json Session::handle(const std::string& text) {
     active_ = 0;
     stale_ = true;
   } else if (what == "restart") {
-    begin(first_, static_cast<uint64_t>(message.contains("seed") ? whole(message, "seed", 0, 9e15)
-                                                                 : static_cast<int64_t>(seed_) + 1));
+    const int64_t seed = message.contains("seed") ? whole(message, "seed", 0, 9e15) : static_cast<int64_t>(seed_) + 1;
+    begin(open(*setting_.world, first_, static_cast<uint64_t>(seed), prompt_));
     return begun(what);
   } else if (what == "prompt") {
     const auto words = message.find("text");
@@ -166,13 +172,14 @@ json Session::handle(const std::string& text) {
   return {{"done", what}};
 }
 
-json Session::receive(const std::string& bytes) {
-  if (bytes.starts_with("ORRERYST")) {
-    restart(setting_.world->restore(bytes));
-    return begun("load");
-  }
-  begin(picture_from(bytes, setting_.folder / (name_ + "-upload")), seed_);
-  return begun("begin");
+json Session::load(const std::string& bytes) {
+  restart(setting_.world->restore(bytes));
+  return begun("load");
+}
+
+std::function<Opening()> Session::opening(std::string bytes) const {
+  return [world = setting_.world, bytes = std::move(bytes), place = setting_.folder / (name_ + "-upload"), seed = seed_,
+          prompt = prompt_] { return open(*world, picture_from(bytes, place), seed, prompt); };
 }
 
 // The answer where a world begins anew, with the action that it goes on with: the page may still show another.

@@ -4,6 +4,7 @@
 #include <chrono>
 #include <deque>
 #include <filesystem>
+#include <functional>
 #include <memory>
 #include <nlohmann/json.hpp>
 #include <string>
@@ -25,14 +26,28 @@ struct Setting {
   std::filesystem::path folder;  ///< for uploads and recordings
 };
 
+/// A world about to begin: what reading and encoding a picture made, which a large one takes long for.
+struct Opening {
+  orrery::State state;
+  orrery::Video first;
+  uint64_t seed = 0;
+  at::Tensor shown;  ///< uint8 [1,H,W,3], the world's size; none where it begins with words
+};
+Opening open(const orrery::World& world, orrery::Video first, uint64_t seed, const orrery::WorldPrompt& prompt);
+/// The picture in a file's bytes. Throws orrery::Error where they are none; `place` is a file that is gone afterwards.
+orrery::Video picture_from(const std::string& bytes, const std::filesystem::path& place);
+
 class Session {
  public:
   Session(const Setting& setting, std::string name);
 
   /// Does what a JSON message says and returns the answer. Throws orrery::Error, also for a message that makes no sense.
   nlohmann::json handle(const std::string& message);
-  /// A binary message: a saved state, or a picture to begin with.
-  nlohmann::json receive(const std::string& bytes);
+  /// A saved state.
+  nlohmann::json load(const std::string& bytes);
+  /// What makes the world that begins with an uploaded picture. It may run on another thread, after this session's end.
+  std::function<Opening()> opening(std::string bytes) const;
+  nlohmann::json begin(Opening opening);
 
   /// When the next step is due; never while paused.
   Clock::time_point due() const { return paused_ ? Clock::time_point::max() : due_; }
@@ -49,7 +64,6 @@ class Session {
     at::Tensor frames;  // uint8 [T,H,W,3]
     double step_ms = 0;
   };
-  void begin(orrery::Video picture, uint64_t seed);
   void restart(orrery::State state);
   nlohmann::json begun(const std::string& what) const;
   void rewind(int64_t steps);
