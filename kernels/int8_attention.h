@@ -6,7 +6,8 @@
 
 namespace orrery::kernels {
 
-/// Rows of x less a mean, as int8 with one scale a row: values[r] · scale[r] ≈ x[r] − mean.
+/// Rows of x less a mean, as int8 with one scale a row: values[r] · scale[r] ≈ x[r] − mean. Of a row that is not finite the
+/// scale is NaN and the values are 0.
 /// x is [batch, tokens, heads, width]; what is written is [batch, heads, tokens, …]; mean float32 [batch, heads, width] or
 /// null.
 struct QuantizeHeads {
@@ -34,7 +35,7 @@ struct Int8Attention {
   void* out = nullptr;  ///< [batch, queries, heads, width]
 };
 
-/// Rows [begin, end) of batch · heads · tokens, and of batch · heads · queries, on the CPU.
+/// Rows [begin, end) of batch · heads · tokens, and of batch · heads · queries, on the CPU; also in float32.
 void quantize_heads_cpu(const QuantizeHeads& p, int64_t begin, int64_t end);
 void int8_attention_cpu(const Int8Attention& p, int64_t begin, int64_t end);
 

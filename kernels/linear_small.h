@@ -2,6 +2,8 @@
 
 #include <cstdint>
 
+#include "kernels/common/numbers.h"
+
 namespace orrery::kernels {
 
 /// The most rows of x that linear_small takes.
@@ -13,6 +15,8 @@ void linear_small(const float* x, int64_t rows, int64_t k_size, const int8_t* w,
                   int64_t end);
 /// The same with w as the bits of bfloat16.
 void linear_small(const float* x, int64_t rows, int64_t k_size, const uint16_t* w, float* y, int64_t y_stride, int64_t begin,
+                  int64_t end);
+void linear_small(const float* x, int64_t rows, int64_t k_size, const Float8* w, float* y, int64_t y_stride, int64_t begin,
                   int64_t end);
 
 }  // namespace orrery::kernels

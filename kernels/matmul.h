@@ -7,7 +7,7 @@
 namespace orrery::kernels {
 
 /// How a weight matrix lies in memory.
-enum class WeightStorage { kFloat32, kBFloat16 };
+enum class WeightStorage { kFloat32, kBFloat16, kFloat8 };
 
 /// Up to four row-major matrices of one size: the quarters of a matrix, or one whole (the others null).
 template <typename T>
@@ -52,7 +52,7 @@ void pack_inputs(const Quarters<float>& inputs, std::span<const Product> product
 
 /// inputs [rows, depth] · weightᵀ, weight [columns, depth], of which this call computes the columns [first_column,
 /// last_column) of every product. A block of the weight is transposed once for all products and expanded to float32 for
-/// each, inside the second-level cache: bfloat16 weights cost no memory.
+/// each, inside the second-level cache: bfloat16 and float8 weights cost no memory.
 struct Matmul {
   std::span<const Product> products;
   const float* inputs;  ///< as packed by pack_inputs()

@@ -276,10 +276,10 @@ std::unique_ptr<Component> load_component(const ComponentDescription& descriptio
     if (description.name.starts_with(kTokenizer)) return load_text_tokenizer(description.path, description.class_name);
     const models::Entry& entry = models::entry_of(description.class_name, place);
     const Weights weights = open_weights(description, entry, options).to(options.dtype, options.device);
-    const Config config = models::in_form(description.config, options.weights);
+    const Config config = models::in_form(description.config, options.weights, options.attention);
     std::unique_ptr<Component> component = entry.build(config, weights);
     component->device_ = options.device;
-    models::check_form(config, options.weights, description.class_name);
+    models::check_form(config, description.class_name);
     const auto unread = config.unread();
     if (std::find(unread.begin(), unread.end(), "_stream_from") != unread.end())
       throw Error(ErrorKind::kUnsupported,

@@ -26,7 +26,11 @@ const std::map<std::string, at::ScalarType> kDtypes = {
 const std::map<std::string, orrery::WeightForm> kWeightForms = {{"stored", orrery::WeightForm::kStored},
                                                                 {"float32", orrery::WeightForm::kFloat32},
                                                                 {"bfloat16", orrery::WeightForm::kBFloat16},
-                                                                {"int8", orrery::WeightForm::kInt8}};
+                                                                {"int8", orrery::WeightForm::kInt8},
+                                                                {"fp8", orrery::WeightForm::kFloat8}};
+
+const std::map<std::string, orrery::AttentionForm> kAttentionForms = {{"exact", orrery::AttentionForm::kExact},
+                                                                      {"int8", orrery::AttentionForm::kInt8}};
 
 orrery::CancellationToken& interrupt() {
   static orrery::CancellationToken token;
@@ -105,15 +109,22 @@ void ModelOptions::add_to(CLI::App& command) {
       ->check(CLI::IsMember(kDtypes))
       ->capture_default_str();
   add_weight_form_to(command, weights);
+  command
+      .add_option("--attention", attention,
+                  "Self-attention of a diffusion transformer: exact, or int8 (queries and keys of 8 bits; lossy, for GPUs)")
+      ->check(CLI::IsMember(kAttentionForms))
+      ->capture_default_str();
   command.add_flag("--exact", exact,
-                   "Nothing lossy, whatever else is asked for: int8 and bfloat16 weights and the step cache are left out");
+                   "Nothing lossy, whatever else is asked for: int8, fp8 and bfloat16 weights, int8 attention and the step "
+                   "cache are left out");
   command.add_option("--threads", threads, "CPU threads; as many as there are cores if not given")->check(above_zero());
 }
 
 void add_weight_form_to(CLI::App& command, std::string& weights) {
   command
       .add_option("--weights", weights,
-                  "Form of a network's matrices in memory: stored, float32, bfloat16 or int8 (made at load; lossy, fast)")
+                  "Form of a network's matrices in memory: stored, float32, bfloat16, int8 (made at load; lossy, fast) or "
+                  "fp8 (likewise)")
       ->check(CLI::IsMember(kWeightForms))
       ->capture_default_str();
 }
@@ -133,12 +144,18 @@ void ModelOptions::add_loras_to(CLI::App& command) {
 orrery::LoadOptions ModelOptions::load() const {
   if (threads > 0) at::set_num_threads(threads);
   orrery::WeightForm form = parse_weight_form(weights);
-  if (exact && (form == orrery::WeightForm::kInt8 || form == orrery::WeightForm::kBFloat16)) {
+  if (exact && form != orrery::WeightForm::kStored && form != orrery::WeightForm::kFloat32) {
     std::fprintf(stderr, "--exact: weights stay as they are stored, not %s\n", weights.c_str());
     form = orrery::WeightForm::kStored;
   }
+  orrery::AttentionForm looking = kAttentionForms.at(attention);
+  if (exact && looking != orrery::AttentionForm::kExact) {
+    std::fprintf(stderr, "--exact: attention stays exact, not %s\n", attention.c_str());
+    looking = orrery::AttentionForm::kExact;
+  }
   orrery::LoadOptions options{.device = at::Device(device), .dtype = kDtypes.at(dtype), .work = work()};
   options.weights = form;
+  options.attention = looking;
   for (const std::string& lora : loras) options.loras.push_back(parse_lora(lora));
   return options;
 }

@@ -18,6 +18,7 @@ struct ModelOptions {
   std::string device = "cpu";
   std::string dtype = "float32";
   std::string weights = "stored";
+  std::string attention = "exact";
   bool exact = false;  ///< nothing lossy, whatever else is asked for
   int threads = 0;
   std::vector<std::string> loras;

@@ -21,15 +21,31 @@ enum class WeightForm {
   kFloat32,   ///< widened when they are loaded
   kBFloat16,  ///< rounded to bfloat16 when they are loaded, widened where they are used
   kInt8,      ///< symmetric 8-bit integers and one scale for each output, made when they are loaded
+  kFloat8,    ///< float8 (e4m3) and one scale for each output, made when they are loaded, widened where they are used
+};
+
+/// How a network's tokens look at each other.
+enum class AttentionForm {
+  kExact,
+  kInt8,  ///< queries and keys rounded to 8 bits for their products, after the mean of the keys is taken off. Lossy.
 };
 
 /// Where and how a model runs.
 struct LoadOptions {
   at::Device device = at::kCPU;
-  at::ScalarType dtype = at::kFloat;  ///< of the arithmetic; weights keep their stored dtype until a layer asks
-  WorkOptions work;                   ///< progress of a download
-  std::vector<LoraFile> loras;        ///< merged into the denoising networks as they are loaded, one after another
+  at::ScalarType dtype = at::kFloat;         ///< of the arithmetic; weights keep their stored dtype until a layer asks
+  WorkOptions work;                          ///< progress of a download
+  std::vector<LoraFile> loras;               ///< merged into the denoising networks as they are loaded, one after another
   WeightForm weights = WeightForm::kStored;  ///< networks that have no other form in memory refuse any but kStored
+  AttentionForm attention = AttentionForm::kExact;  ///< of diffusion transformers' self-attention; others refuse kInt8
+
+  /// The same for the tokenizers and encoders beside a network that steps, whose forms those of weights and attention are.
+  LoadOptions as_stored() const {
+    LoadOptions options = *this;
+    options.weights = WeightForm::kStored;
+    options.attention = AttentionForm::kExact;
+    return options;
+  }
 };
 
 /// What to do with a clip whose frame count or size the tokenizer cannot take. Nothing of this happens unasked.

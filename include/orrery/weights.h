@@ -9,6 +9,7 @@
 #include <optional>
 #include <string>
 #include <string_view>
+#include <utility>
 #include <vector>
 
 #include "orrery/export.h"
@@ -71,10 +72,14 @@ class ORRERY_API Weights {
 
   /// The tensor in the view's dtype and device. Throws Error(kWeights) with the full name, both shapes and the file when it
   /// is missing or misshapen, or begins with NaN (infinities are let through). A stored tensor of that dtype is a view of
-  /// the map: it costs no memory until it is touched.
+  /// the map: it costs no memory until it is touched. A float8 tensor beside which the checkpoint keeps a scale
+  /// ("X.scale_weight" or "X.weight_scale" of "X.weight") is multiplied by it; as stored, that is bfloat16.
   at::Tensor get(std::string_view name, at::IntArrayRef shape) const;
   /// As get(), with an undefined tensor where the name is absent.
   at::Tensor find(std::string_view name, at::IntArrayRef shape) const;
+  /// As get() of the tensor as stored, for layers that keep float8 in memory, and the scale that it is not multiplied by
+  /// yet: float32 [1] or [rows], undefined where there is none.
+  std::pair<at::Tensor, at::Tensor> get_with_scale(std::string_view name, at::IntArrayRef shape) const;
   /// The tensor as stored, whatever its shape.
   at::Tensor stored(std::string_view name) const;
 
@@ -114,7 +119,7 @@ class ORRERY_API Weights {
   struct Names;
   Weights() = default;
   std::string locate(std::string_view name) const;  // its name in the file; empty where absent
-  at::Tensor deliver(std::string_view name, at::IntArrayRef shape, bool required) const;
+  at::Tensor deliver(std::string_view name, at::IntArrayRef shape, bool required, at::Tensor* scale) const;
 
   std::shared_ptr<Shared> shared_;
   std::shared_ptr<const Names> names_;  // of renamed(); empty mostly

@@ -17,10 +17,15 @@ void quantize_row(const QuantizeHeads& p, int64_t row) {
     return to_float(x[i]) - (p.mean ? p.mean[(batch * p.heads + head) * p.width + i] : 0.0f);
   };
   float largest = 0;
-  for (int64_t i = 0; i < p.width; ++i) largest = std::max(largest, std::fabs(at(i)));
+  for (int64_t i = 0; i < p.width; ++i) {
+    const float size = std::fabs(at(i));
+    largest = std::max(largest, size < INFINITY ? size : INFINITY);  // NaN too
+  }
+  const bool finite = largest < INFINITY;
   const float inverse = largest > 0 ? 127.0f / largest : 0.0f;
-  p.scale[row] = largest / 127.0f;
-  for (int64_t i = 0; i < p.width; ++i) p.values[row * p.width + i] = static_cast<int8_t>(std::nearbyint(at(i) * inverse));
+  p.scale[row] = finite ? largest / 127.0f : NAN;
+  for (int64_t i = 0; i < p.width; ++i)
+    p.values[row * p.width + i] = static_cast<int8_t>(finite ? std::nearbyint(at(i) * inverse) : 0.0f);
 }
 
 template <class T>
@@ -50,13 +55,13 @@ void attend(const Int8Attention& p, int64_t row) {
 }  // namespace
 
 void quantize_heads_cpu(const QuantizeHeads& p, int64_t begin, int64_t end) {
-  for_half_type(p.type, [&](auto number) {
+  for_float_type(p.type, [&](auto number) {
     for (int64_t row = begin; row < end; ++row) quantize_row<decltype(number)>(p, row);
   });
 }
 
 void int8_attention_cpu(const Int8Attention& p, int64_t begin, int64_t end) {
-  for_half_type(p.type, [&](auto number) {
+  for_float_type(p.type, [&](auto number) {
     for (int64_t row = begin; row < end; ++row) attend<decltype(number)>(p, row);
   });
 }

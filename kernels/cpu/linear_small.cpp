@@ -5,6 +5,9 @@
 #define HWY_TARGET_INCLUDE "kernels/cpu/linear_small.cpp"
 #include <hwy/foreach_target.h>
 #include <hwy/highway.h>
+// After foreach_target.
+#include "kernels/common/numbers.h"
+#include "kernels/cpu/float8-inl.h"
 
 HWY_BEFORE_NAMESPACE();
 namespace orrery::kernels {
@@ -27,6 +30,12 @@ HWY_INLINE Vector widened(Floats d, const uint16_t* w) {
   return hn::BitCast(d, hn::ShiftLeft<16>(hn::PromoteTo(wide, hn::LoadU(narrow, w))));
 }
 
+HWY_INLINE Vector widened(Floats d, const Float8* w) {
+  const hn::Rebind<uint8_t, Floats> narrow;
+  const hn::Rebind<uint32_t, Floats> wide;
+  return FromFloat8(d, hn::ShiftLeft<24>(hn::PromoteTo(wide, hn::LoadU(narrow, &w->bits))));
+}
+
 HWY_INLINE float widened(int8_t w) {
   return static_cast<float>(w);
 }
@@ -35,6 +44,10 @@ HWY_INLINE float widened(uint16_t w) {
   float value;
   hwy::CopyBytes<sizeof value>(&bits, &value);
   return value;
+}
+
+HWY_INLINE float widened(Float8 w) {
+  return to_float(w);
 }
 
 // Asks for what will be read kAhead bytes later, into the second-level cache: its queue of misses is longer than the first
@@ -118,6 +131,11 @@ void linear_bfloat16(const float* x, int64_t rows, int64_t k_size, const uint16_
   linear(x, rows, k_size, w, y, y_stride, begin, end);
 }
 
+void linear_float8(const float* x, int64_t rows, int64_t k_size, const Float8* w, float* y, int64_t y_stride, int64_t begin,
+                   int64_t end) {
+  linear(x, rows, k_size, w, y, y_stride, begin, end);
+}
+
 }  // namespace HWY_NAMESPACE
 }  // namespace orrery::kernels
 HWY_AFTER_NAMESPACE();
@@ -127,6 +145,7 @@ namespace orrery::kernels {
 
 HWY_EXPORT(linear_int8);
 HWY_EXPORT(linear_bfloat16);
+HWY_EXPORT(linear_float8);
 
 void linear_small(const float* x, int64_t rows, int64_t k_size, const int8_t* w, float* y, int64_t y_stride, int64_t begin,
                   int64_t end) {
@@ -136,6 +155,11 @@ void linear_small(const float* x, int64_t rows, int64_t k_size, const int8_t* w,
 void linear_small(const float* x, int64_t rows, int64_t k_size, const uint16_t* w, float* y, int64_t y_stride, int64_t begin,
                   int64_t end) {
   HWY_DYNAMIC_DISPATCH(linear_bfloat16)(x, rows, k_size, w, y, y_stride, begin, end);
+}
+
+void linear_small(const float* x, int64_t rows, int64_t k_size, const Float8* w, float* y, int64_t y_stride, int64_t begin,
+                  int64_t end) {
+  HWY_DYNAMIC_DISPATCH(linear_float8)(x, rows, k_size, w, y, y_stride, begin, end);
 }
 
 }  // namespace orrery::kernels

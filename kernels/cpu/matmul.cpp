@@ -9,6 +9,7 @@
 #define HWY_TARGET_INCLUDE "kernels/cpu/matmul.cpp"
 #include <hwy/foreach_target.h>
 // After foreach_target.
+#include "kernels/cpu/float8-inl.h"
 #include "kernels/cpu/pack-inl.h"
 
 HWY_BEFORE_NAMESPACE();
@@ -22,7 +23,7 @@ using Vector = hn::Vec<Floats>;
 // cache. Deep blocks write the output seldom.
 constexpr int64_t kColumnBlock = 96;
 template <typename T>
-constexpr int64_t kDepthBlock = 2048 / sizeof(T);
+constexpr int64_t kDepthBlock = sizeof(T) == sizeof(float) ? 512 : 1024;
 static_assert(kColumnBlock % kPanelColumns == 0);
 
 // Steps of the depth that packed weights are asked for ahead: they come from the second-level cache.
@@ -87,24 +88,20 @@ void AddTile(const float* HWY_RESTRICT tile, int64_t rows, int64_t columns, cons
   }
 }
 
-// Weights of 16 bits are transposed in pairs along the depth, which halves the work.
-int64_t per_unit(float) {
-  return 1;
-}
-int64_t per_unit(uint16_t) {
-  return 2;
-}
+// Weights of 16 and 8 bits are transposed in pairs and fours along the depth, which halves and quarters the work.
+template <typename T>
+constexpr int64_t kPerUnit = sizeof(uint32_t) / sizeof(T);
 
 template <typename T>
 int64_t units_of(int64_t depth) {
-  return (depth + per_unit(T()) - 1) / per_unit(T());
+  return (depth + kPerUnit<T> - 1) / kPerUnit<T>;
 }
 
 // Rows [row, row + kUnitLanes) of a matrix interleaved: to[unit][lane], for the units that hold [k, k + depth); rows from
 // `valid` on are zeros.
 template <typename T>
 void Interleave(const T* from, int64_t from_stride, int64_t valid, int64_t depth, uint32_t* to, int64_t stride) {
-  const int64_t per = per_unit(T());
+  constexpr int64_t per = kPerUnit<T>;
   int64_t whole = 0;
 #if HWY_TARGET != HWY_SCALAR
   const Units units;
@@ -142,11 +139,12 @@ void PackWeight(const T* from, int64_t stride, int64_t columns, int64_t depth, u
       Interleave(from + (column + half) * stride, stride, columns - column - half, depth, packed + half, kPanelColumns);
 }
 
-// Of a unit of 16-bit numbers the one at place `i`, of a unit of 32 bits the number itself.
+// Of a unit of 16-bit numbers, or of float8, the one at place `i`, of a unit of 32 bits the number itself.
 template <typename T>
 HWY_INLINE Vector Expand(hn::Vec<Units> unit, int i) {
   const Floats d;
   if constexpr (sizeof(T) == sizeof(float)) return hn::BitCast(d, unit);
+  if constexpr (sizeof(T) == sizeof(uint8_t)) return FromFloat8(d, hn::ShiftLeftSame(unit, 24 - 8 * i));
   return hn::BitCast(d, i == 0 ? hn::ShiftLeft<16>(unit) : hn::And(unit, hn::Set(Units(), 0xFFFF0000u)));
 }
 
@@ -156,7 +154,7 @@ void ExpandTerm(const uint32_t* HWY_RESTRICT first, const uint32_t* HWY_RESTRICT
                 float* HWY_RESTRICT to) {
   const Floats d;
   const Units d32;
-  const int64_t per = per_unit(T());
+  constexpr int64_t per = kPerUnit<T>;
   const Vector factor = hn::Set(d, sign);
   for (int64_t unit = 0; unit < units; ++unit, to += per * kPanelColumns)
     for (int64_t half = 0; half < kPanelColumns; half += kUnitLanes)
@@ -211,7 +209,7 @@ void MultiplyColumns(const Matmul& matmul, int64_t first_column, int64_t last_co
         if (!ready) ExpandTerm<T>(quarter(term.first), quarter(term.second), term.sign, units, panels);
         MultiplyTiles(matmul, product, inputs, k, depth,
                       ready ? reinterpret_cast<const float*>(quarter(term.first)) : panels,
-                      kPanelColumns * units_of<T>(depth) * per_unit(T()), start, columns);
+                      kPanelColumns * units_of<T>(depth) * kPerUnit<T>, start, columns);
         inputs += product_floats;
       }
     }
@@ -219,10 +217,11 @@ void MultiplyColumns(const Matmul& matmul, int64_t first_column, int64_t last_co
 }
 
 void Multiply(const Matmul& matmul, int64_t first_column, int64_t last_column, float* scratch) {
-  if (matmul.storage == WeightStorage::kBFloat16)
-    MultiplyColumns<uint16_t>(matmul, first_column, last_column, scratch);
-  else
-    MultiplyColumns<float>(matmul, first_column, last_column, scratch);
+  switch (matmul.storage) {
+    case WeightStorage::kFloat32: return MultiplyColumns<float>(matmul, first_column, last_column, scratch);
+    case WeightStorage::kBFloat16: return MultiplyColumns<uint16_t>(matmul, first_column, last_column, scratch);
+    case WeightStorage::kFloat8: return MultiplyColumns<uint8_t>(matmul, first_column, last_column, scratch);
+  }
 }
 
 // Panels of kTileRows rows: packed[product][panel][k][row].
@@ -291,7 +290,7 @@ int64_t packed_input_floats(int64_t rows, int64_t depth) {
 }
 
 int64_t matmul_scratch_floats() {
-  return (1 + 2) * 96 * 1024;  // a term, and four blocks of the weight in 16 bits
+  return (1 + 2) * 96 * 1024;  // a term, and four blocks of the weight in at most 16 bits, or half as deep in 32
 }
 
 void pack_inputs(const Quarters<float>& inputs, std::span<const Product> products, int64_t rows, int64_t depth,

@@ -112,13 +112,18 @@ __global__ void __launch_bounds__(256) quantize_heads_kernel(QuantizeHeads p) {
   const T* x = static_cast<const T*>(p.x) + batch * p.x_batch + token * p.x_token + head * p.width;
   const float* mean = p.mean ? p.mean + head_row * p.width : nullptr;
   float largest = 0;
-  for (int64_t i = threadIdx.x % 32; i < p.width; i += 32)
-    largest = fmaxf(largest, fabsf(to_float(x[i]) - (mean ? mean[i] : 0.0f)));
+  for (int64_t i = threadIdx.x % 32; i < p.width; i += 32) {
+    const float size = fabsf(to_float(x[i]) - (mean ? mean[i] : 0.0f));
+    largest = fmaxf(largest, size < INFINITY ? size : INFINITY);  // NaN too
+  }
   largest = simt::warp_max(largest);
+  const bool finite = largest < INFINITY;
   const float inverse = largest > 0 ? 127.0f / largest : 0.0f;
-  if (threadIdx.x % 32 == 0) p.scale[row] = largest / 127.0f;
-  for (int64_t i = threadIdx.x % 32; i < p.width; i += 32)
-    p.values[row * p.width + i] = static_cast<int8_t>(rintf((to_float(x[i]) - (mean ? mean[i] : 0.0f)) * inverse));
+  if (threadIdx.x % 32 == 0) p.scale[row] = finite ? largest / 127.0f : NAN;
+  for (int64_t i = threadIdx.x % 32; i < p.width; i += 32) {
+    const float scaled = (to_float(x[i]) - (mean ? mean[i] : 0.0f)) * inverse;
+    p.values[row * p.width + i] = static_cast<int8_t>(finite ? rintf(scaled) : 0.0f);
+  }
 }
 
 inline int launch_quantize_heads(const QuantizeHeads& p, void* stream) {

@@ -35,35 +35,37 @@ at::Tensor multiply_expanding(const at::Tensor& input, const at::Tensor& weight)
   return output.view(shape);
 }
 
-// Whole numbers -127 … 127 and the scale [out] that makes each row of them the weight again. In blocks of rows, for memory's
-// sake. One infinity would make its whole row zero or NaN.
-std::pair<at::Tensor, at::Tensor> to_int8(const at::Tensor& weight) {
-  at::Tensor whole = at::empty(weight.sizes(), weight.options().dtype(at::kChar));
+// The weight as whole numbers -127 … 127, or float8 up to its largest number, 448, and the scale [out] that makes each row
+// the weight again. In blocks of rows, for memory's sake. One infinity would make its whole row zero or NaN.
+std::pair<at::Tensor, at::Tensor> quantized(const at::Tensor& weight, WeightForm form) {
+  const bool whole = form == WeightForm::kInt8;
+  at::Tensor numbers = at::empty(weight.sizes(), weight.options().dtype(whole ? at::kChar : at::kFloat8_e4m3fn));
   at::Tensor scales = at::empty({weight.size(0)}, weight.options().dtype(at::kFloat));
-  if (weight.is_meta()) return {whole, scales};
+  if (weight.is_meta()) return {numbers, scales};
   const int64_t block = std::max<int64_t>(1, kExpandedElements / weight.size(1));
   for (int64_t start = 0; start < weight.size(0); start += block) {
     const int64_t count = std::min(block, weight.size(0) - start);
     const at::Tensor rows = weight.narrow(0, start, count).to(at::kFloat);
-    const at::Tensor scale = rows.abs().amax(1).div_(127).clamp_min_(1e-30);
+    const at::Tensor scale = rows.abs().amax(1).div_(whole ? 127 : 448).clamp_min_(1e-30);
     if (!scale.isfinite().all().item<bool>())
       throw Error(ErrorKind::kWeights,
                   {.place = "weight [" + std::to_string(weight.size(0)) + ", " + std::to_string(weight.size(1)) + "]",
-                   .what = "holds an infinity, which has no int8 form",
+                   .what = std::string("holds an infinity, which has no ") + (whole ? "int8" : "float8") + " form",
                    .expected = "finite numbers",
-                   .hint = "run it as stored (without --weights int8)"});
-    whole.narrow(0, start, count).copy_((rows / scale.unsqueeze(1)).round_());
+                   .hint = std::string("run it as stored (without --weights ") + (whole ? "int8)" : "fp8)")});
+    const at::Tensor scaled = rows / scale.unsqueeze(1);
+    numbers.narrow(0, start, count).copy_(whole ? scaled.round() : scaled);
     scales.narrow(0, start, count).copy_(scale);
   }
-  return {whole, scales};
+  return {numbers, scales};
 }
 
 }  // namespace
 
 Linear::Linear(const Weights& weights, int64_t in_features, int64_t out_features, bool bias, WeightForm form) {
-  const Weights stored = weights.as_stored();
-  weight_ = stored.get("weight", {out_features, in_features});
-  if (bias) bias_ = stored.get("bias", {out_features});
+  std::tie(weight_, scales_) = weights.get_with_scale("weight", {out_features, in_features});
+  if (scales_.defined()) scales_ = scales_.expand({out_features}).contiguous();
+  if (bias) bias_ = weights.as_stored().get("bias", {out_features});
   if (form == WeightForm::kStored) return;
   const auto before = static_cast<int64_t>(weight_.nbytes());
   *this = resident(form);
@@ -75,14 +77,17 @@ WeightForm weight_form(const Config& config) {
 }
 
 Linear Linear::resident(WeightForm form) const {
+  const bool float8 = defined() && weight_.scalar_type() == at::kFloat8_e4m3fn;
+  if (!defined() || form == WeightForm::kStored || (form == WeightForm::kFloat8 && float8)) return *this;
+  if (scales_.defined()) return widened().resident(form);
   Linear other = *this;
-  if (!defined()) return other;
   switch (form) {
     case WeightForm::kStored: break;
     case WeightForm::kFloat32: other = widened(); break;
     // A copy even where the file holds bfloat16: a map's small pages are read more slowly than memory of one's own.
     case WeightForm::kBFloat16: other.weight_ = weight_.to(at::kBFloat16, /*non_blocking=*/false, /*copy=*/true); break;
-    case WeightForm::kInt8: std::tie(other.weight_, other.scales_) = to_int8(weight_); break;
+    case WeightForm::kInt8:
+    case WeightForm::kFloat8: std::tie(other.weight_, other.scales_) = quantized(weight_, form); break;
   }
   // What was read to be converted would count beside the result.
   if (weight_.is_cpu() && !other.weight_.is_alias_of(weight_))

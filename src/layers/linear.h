@@ -28,14 +28,14 @@ class Linear {
   bool defined() const { return weight_.defined(); }
 
   /// The same product with the weight in another form in memory, made now. An int8 weight is symmetric, with one scale an
-  /// output.
+  /// output; a float8 one too, and one that is stored as float8 (e4m3) stays as it is, with its own scale where it has one.
   Linear resident(WeightForm form) const;
   /// The same product with weights of float32 in memory: for small networks that are run often.
   Linear widened() const;
 
  private:
   at::Tensor weight_;  // [out, in], as stored or in the form that was asked for
-  at::Tensor scales_;  // float32 [out] of an int8 weight, else undefined
+  at::Tensor scales_;  // float32 [out] of an int8 weight, of a float8 one that has some; else undefined
   at::Tensor bias_;    // [out], as stored, or undefined
 };
 

@@ -36,7 +36,9 @@
 namespace orrery::models {
 namespace {
 
-constexpr const char* kWeightForm = "weights_in_memory";  // a WeightForm, for those who read it: layers::weight_form()
+// A WeightForm and an AttentionForm, for those who read them: layers::weight_form(), layers::attention_form().
+constexpr const char* kWeightForm = "weights_in_memory";
+constexpr const char* kAttentionForm = "attention_in_bits";
 
 template <typename Table>
 const auto* found_in(const Table& table, const std::string& class_name) {
@@ -152,16 +154,23 @@ const std::vector<FolderDescriber>& folder_describers() {
   return table;
 }
 
-Config in_form(const Config& config, WeightForm form) {
-  return form == WeightForm::kStored ? config : config.with(kWeightForm, static_cast<int64_t>(form));
+Config in_form(const Config& config, WeightForm weights, AttentionForm attention) {
+  const Config formed =
+      weights == WeightForm::kStored ? config : config.with(kWeightForm, static_cast<int64_t>(weights));
+  return attention == AttentionForm::kExact ? formed : formed.with(kAttentionForm, static_cast<int64_t>(attention));
 }
 
-void check_form(const Config& config, WeightForm form, const std::string& class_name) {
+void check_form(const Config& config, const std::string& class_name) {
   const std::vector<std::string> unread = config.unread();
-  if (form != WeightForm::kStored && std::find(unread.begin(), unread.end(), kWeightForm) != unread.end())
+  const auto ignored = [&](const char* key) { return std::find(unread.begin(), unread.end(), key) != unread.end(); };
+  if (ignored(kWeightForm))
     throw Error(ErrorKind::kUnsupported, {.place = class_name,
                                           .what = "keeps its matrices as they are stored",
                                           .hint = "leave --weights away"});
+  if (ignored(kAttentionForm))
+    throw Error(ErrorKind::kUnsupported, {.place = class_name,
+                                          .what = "has no attention in 8 bits, which is for diffusion transformers",
+                                          .hint = "leave --attention away"});
 }
 
 const Entry& entry_of(const std::string& class_name, const std::string& place) {

@@ -76,10 +76,10 @@ const WorldEntry& world_entry_of(const std::string& class_name, const std::strin
 const std::vector<BundleEntry>& bundle_entries();
 /// The describers of every family, most specific first.
 const std::vector<Describer>& describers();
-/// The config with which a builder keeps matrices in this form in memory, and a look at whether it did: throws
-/// Error(kUnsupported) where what was built from such a config has no other form than the stored.
-Config in_form(const Config& config, WeightForm form);
-void check_form(const Config& config, WeightForm form, const std::string& class_name);
+/// The config with which a builder keeps matrices in this form in memory and looks in that form of attention, and a look at
+/// whether it did: throws Error(kUnsupported) where what was built from such a config has neither but the usual one.
+Config in_form(const Config& config, WeightForm weights, AttentionForm attention = AttentionForm::kExact);
+void check_form(const Config& config, const std::string& class_name);
 /// The entry of a class; throws Error(kUnsupported) listing the known ones.
 const Entry& entry_of(const std::string& class_name, const std::string& place);
 

@@ -47,7 +47,7 @@ Quantized quantized(const Operands& operands, const at::Tensor& x, const at::Ten
 
 at::Tensor int8_attention(const at::Tensor& query, const at::Tensor& key, const at::Tensor& value) {
   Operands operands("int8_attention");
-  operands.first("query", query, {at::kBFloat16, at::kHalf});
+  operands.first("query", query, {at::kFloat, at::kBFloat16, at::kHalf});
   const at::ScalarType type = query.scalar_type();
   operands.also("query", query, type, {-1, -1, -1, -1});
   const int64_t batch = query.size(0), tokens = query.size(1), heads = query.size(2), width = query.size(3);
@@ -56,8 +56,9 @@ at::Tensor int8_attention(const at::Tensor& query, const at::Tensor& key, const 
   check_heads(operands, "key", key);
   check_heads(operands, "value", value);
   operands.require(key.size(1) > 0, "key", "must have tokens", "at least 1", "0");
-  operands.require(!operands.on_gpu() || width == 64 || width == 128, "query", "has no kernel on the GPU",
-                   "heads of 64 or 128", "heads of " + std::to_string(width));
+  operands.require(!operands.on_gpu() || (type != at::kFloat && (width == 64 || width == 128)), "query",
+                   "has no kernel on the GPU", "bfloat16 or float16 with heads of 64 or 128",
+                   std::string(at::toString(type)) + " with heads of " + std::to_string(width));
   operands.aligned("value", value, 8);
   const at::Tensor mean = key.to(at::kFloat).mean(1).contiguous();  // [B,heads,D]
   const Quantized q = quantized(operands, query, {}), k = quantized(operands, key, mean);

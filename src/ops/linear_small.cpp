@@ -17,7 +17,8 @@ constexpr int64_t kBytesAThread = 64 * 1024;  // of weights: less is not worth w
 }  // namespace
 
 bool takes_linear_small(const at::Tensor& input, const at::Tensor& weight) {
-  const bool known = weight.scalar_type() == at::kBFloat16 || weight.scalar_type() == at::kChar;
+  const at::ScalarType stored = weight.scalar_type();
+  const bool known = stored == at::kBFloat16 || stored == at::kChar || stored == at::kFloat8_e4m3fn;
   return known && input.is_cpu() && weight.is_cpu() && input.scalar_type() == at::kFloat && weight.dim() == 2 &&
          weight.is_contiguous() && input.dim() >= 1 && input.size(-1) == weight.size(1) && input.numel() > 0 &&
          input.numel() <= kernels::kLinearSmallRows * weight.size(1);
@@ -27,11 +28,13 @@ at::Tensor linear_small(const at::Tensor& input, const at::Tensor& weight) {
   if (!takes_linear_small(input, weight)) {
     std::ostringstream got;
     got << input.scalar_type() << ' ' << input.sizes() << " and " << weight.scalar_type() << ' ' << weight.sizes();
-    throw Error(ErrorKind::kArgument,
-                {.place = "linear_small",
-                 .what = "cannot multiply these",
-                 .expected = "float32 [..., in] of at most 8 rows and contiguous bfloat16 or int8 [out, in] on the CPU",
-                 .got = got.str()});
+    throw Error(
+        ErrorKind::kArgument,
+        {.place = "linear_small",
+         .what = "cannot multiply these",
+         .expected =
+             "float32 [..., in] of at most 8 rows and contiguous bfloat16, int8 or float8 (e4m3) [out, in] on the CPU",
+         .got = got.str()});
   }
   const int64_t out = weight.size(0), in = weight.size(1), rows = input.numel() / in;
   const at::Tensor x = input.contiguous();
@@ -44,10 +47,11 @@ at::Tensor linear_small(const at::Tensor& input, const at::Tensor& weight) {
       kernels::linear_small(x.const_data_ptr<float>(), rows, in, weights, output.data_ptr<float>(), out, begin, end);
     });
   };
-  if (weight.scalar_type() == at::kChar)
-    spread(weight.const_data_ptr<int8_t>());
-  else
-    spread(reinterpret_cast<const uint16_t*>(weight.const_data_ptr<at::BFloat16>()));
+  switch (weight.scalar_type()) {
+    case at::kChar: spread(weight.const_data_ptr<int8_t>()); break;
+    case at::kFloat8_e4m3fn: spread(static_cast<const kernels::Float8*>(weight.const_data_ptr())); break;
+    default: spread(static_cast<const uint16_t*>(weight.const_data_ptr()));
+  }
   return output;
 }
 

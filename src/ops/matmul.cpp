@@ -79,7 +79,10 @@ struct Block {
   bool first;
 
   const char* weight_at(int64_t row, int64_t k) const {
-    return weight + (storage == kernels::WeightStorage::kFloat32 ? 4 : 2) * (row * stride + k);
+    const int64_t bytes = storage == kernels::WeightStorage::kFloat32    ? 4
+                          : storage == kernels::WeightStorage::kBFloat16 ? 2
+                                                                         : 1;
+    return weight + bytes * (row * stride + k);
   }
 };
 
@@ -120,6 +123,14 @@ int64_t part_of(int64_t size, int64_t most, int64_t unit) {
   return ((size + parts - 1) / parts + unit - 1) / unit * unit;
 }
 
+kernels::WeightStorage storage_of(const at::Tensor& weight) {
+  switch (weight.scalar_type()) {
+    case at::kFloat: return kernels::WeightStorage::kFloat32;
+    case at::kBFloat16: return kernels::WeightStorage::kBFloat16;
+    default: return kernels::WeightStorage::kFloat8;
+  }
+}
+
 // The product of rows with a float weight, written to `output`.
 void multiply_floats(const at::Tensor& input, const at::Tensor& weight, const float* bias, const at::Tensor& output) {
   const int64_t rows = input.size(0), depth = input.size(1), columns = weight.size(0);
@@ -137,7 +148,7 @@ void multiply_floats(const at::Tensor& input, const at::Tensor& weight, const fl
     for (int64_t k = 0; k < depth; k += most_depth) {
       Block block{input.const_data_ptr<float>() + row * depth + k,
                   static_cast<const char*>(weight.const_data_ptr()),
-                  weight.scalar_type() == at::kFloat ? kernels::WeightStorage::kFloat32 : kernels::WeightStorage::kBFloat16,
+                  storage_of(weight),
                   bias,
                   output.mutable_data_ptr<float>() + row * columns,
                   std::min(most_rows, rows - row),
@@ -191,7 +202,8 @@ void multiply_int8(const at::Tensor& input, const at::Tensor& weight, const at::
 bool takes_matmul(const at::Tensor& input, const at::Tensor& weight) {
   const auto stored = weight.scalar_type();
   return input.is_cpu() && weight.is_cpu() && weight.dim() == 2 && weight.is_contiguous() &&
-         input.scalar_type() == at::kFloat && (stored == at::kFloat || stored == at::kBFloat16 || stored == at::kChar) &&
+         input.scalar_type() == at::kFloat &&
+         (stored == at::kFloat || stored == at::kBFloat16 || stored == at::kChar || stored == at::kFloat8_e4m3fn) &&
          input.numel() > kFewRows * std::max<int64_t>(weight.size(1), 1);
 }
 
@@ -202,7 +214,7 @@ int64_t int8_input_levels() {
 at::Tensor matmul(const at::Tensor& input, const at::Tensor& weight, const at::Tensor& scales, const at::Tensor& bias) {
   const int64_t columns = weight.size(0), depth = weight.size(1);
   const bool fits = input.dim() > 0 && input.size(-1) == depth && (!bias.defined() || bias.numel() == columns) &&
-                    (weight.scalar_type() != at::kChar || (scales.defined() && scales.numel() == columns));
+                    (scales.defined() ? scales.numel() == columns : weight.scalar_type() != at::kChar);
   if (!fits || depth == 0) {
     std::ostringstream got;
     got << input.sizes() << " and " << weight.sizes();
@@ -215,11 +227,17 @@ at::Tensor matmul(const at::Tensor& input, const at::Tensor& weight, const at::T
   const at::Tensor rows = input.reshape({-1, depth}).contiguous();
   const at::Tensor added = bias.defined() ? bias.to(at::kFloat).contiguous() : bias;
   const float* added_data = added.defined() ? added.const_data_ptr<float>() : nullptr;
-  const at::Tensor output = at::empty({rows.size(0), columns}, rows.options());
-  if (weight.scalar_type() == at::kChar)
+  at::Tensor output = at::empty({rows.size(0), columns}, rows.options());
+  if (weight.scalar_type() == at::kChar) {
     multiply_int8(rows, weight, scales, added_data, output);
-  else
+  } else if (scales.defined()) {
+    // Strassen's sums mix outputs, whose scales differ: they come afterwards.
+    multiply_floats(rows, weight, nullptr, output);
+    output.mul_(scales);
+    if (added.defined()) output.add_(added);
+  } else {
     multiply_floats(rows, weight, added_data, output);
+  }
   auto shape = input.sizes().vec();
   shape.back() = columns;
   return counted.done(output.view(shape));

@@ -110,8 +110,7 @@ DiffusionPipeline::DiffusionPipeline(const ModelDescription& model, const LoadOp
 void DiffusionPipeline::load(const ModelDescription& model, const LoadOptions& options) {
   const models::PipelineEntry& entry = models::pipeline_entry_of(model.class_name, model.path.string());
 
-  LoadOptions as_stored = options;  // tokenizers and text encoders: another form in memory is for the network that steps
-  as_stored.weights = WeightForm::kStored;
+  const LoadOptions as_stored = options.as_stored();
   DiffusionParts loaded;
   loaded.index = model.index;
   for (const ComponentDescription& component : ladder_.parts()) {

@@ -41,7 +41,7 @@ Weighed weigh(const ComponentDescription& part, WeightForm form) {
   const Config config = models::in_form(part.config, form);
   Weighed weighed;
   weighed.component = models::entry_of(part.class_name, weights.place()).build(config, weights.collecting(report));
-  models::check_form(config, form, part.class_name);
+  models::check_form(config, part.class_name);
   weighed.bytes = stored_bytes(weights) + report->more_bytes;
   return weighed;
 }

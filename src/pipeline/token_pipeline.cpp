@@ -62,8 +62,7 @@ class TokenPipeline final : public Generator {
 };
 
 TokenPipeline::TokenPipeline(const ModelDescription& model, const LoadOptions& options, const TokenWorldOptions& tokens)
-    : Generator(model.class_name), load_(options) {
-  load_.weights = WeightForm::kStored;  // of the tokenizer and the text encoder
+    : Generator(model.class_name), load_(options.as_stored()) {
   const ComponentDescription& network = *part_with_role(model, "dynamics");
   if (class_name_.empty()) class_name_ = network.class_name;
   if (!options.loras.empty())

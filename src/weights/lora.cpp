@@ -8,6 +8,7 @@
 #include "orrery/error.h"
 #include "weights/dtypes.h"
 #include "weights/lora_file.h"
+#include "weights/sources.h"
 #include "weights/wrappers.h"
 
 namespace orrery::weights_detail {
@@ -55,6 +56,8 @@ class MergedSource final : public TensorSource {
     const auto found = changes_.find(name);
     if (found == changes_.end()) return stored;
     at::Tensor sum = stored.to(at::kFloat, /*non_blocking=*/false, /*copy=*/true);
+    if (const std::string scale = scale_beside(base_->infos(), name); !scale.empty())
+      sum = scaled(sum, base_->read(scale).to(at::kFloat));
     for (const Change& change : found->second) change.apply(sum);
     return sum.to(infos_.at(name).dtype);
   }

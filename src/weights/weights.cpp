@@ -158,7 +158,7 @@ std::string Weights::locate(std::string_view name) const {
   return names_->wanted.contains(full) ? std::string() : shared_->stored_name(full);
 }
 
-at::Tensor Weights::deliver(std::string_view name, at::IntArrayRef shape, bool required) const {
+at::Tensor Weights::deliver(std::string_view name, at::IntArrayRef shape, bool required, at::Tensor* scale) const {
   const std::string full = prefix_ + std::string(name), stored_as = locate(name);
   const auto dtype_of = [&](at::ScalarType stored) { return dtype_ && !as_stored_ && is_float(stored) ? *dtype_ : stored; };
   if (stored_as.empty()) {
@@ -172,9 +172,11 @@ at::Tensor Weights::deliver(std::string_view name, at::IntArrayRef shape, bool r
                                       .expected = "a tensor " + weights_detail::shape_text(shape),
                                       .hint = "is this a checkpoint of another model?"});
   }
+  const std::string scale_name = weights_detail::scale_beside(shared_->source->infos(), stored_as);
   {
     std::lock_guard lock(shared_->mutex);
     shared_->asked.insert(stored_as);
+    if (!scale_name.empty()) shared_->asked.insert(scale_name);
   }
   const TensorInfo& info = shared_->source->infos().at(stored_as);
   const auto unfit = [&](const char* what, const std::string& expected, const std::string& got, const char* hint) {
@@ -190,8 +192,16 @@ at::Tensor Weights::deliver(std::string_view name, at::IntArrayRef shape, bool r
   if (info.dtype == at::kChar || at::isComplexType(info.dtype))
     unfit("is stored in a form that is not run", "floating-point numbers", c10::toString(info.dtype),
           "take the unquantised checkpoint; --weights int8 makes it small");
+  int64_t scales = scale_name.empty() ? 0 : c10::multiply_integers(shared_->source->infos().at(scale_name).shape);
+  if (!scale_name.empty() && scales != 1 && (shape.empty() || scales != shape[0])) {
+    unfit("has scales of a form that is not run", "one, or one for each output", std::to_string(scales),
+          "take the bfloat16 checkpoint; --weights fp8 makes it small");
+    scales = 1;
+  }
+  const bool multiplied = scales > 0 && !scale;
   if (report_) {
-    const at::ScalarType kept = dtype_of(info.dtype);
+    if (scale && scales > 0) *scale = at::empty({scales}, at::TensorOptions(at::kFloat).device(at::kMeta));
+    const at::ScalarType kept = dtype_of(multiplied ? at::kBFloat16 : info.dtype);
     const auto wider = static_cast<int64_t>(c10::elementSize(kept)) - static_cast<int64_t>(c10::elementSize(info.dtype));
     report_->more_bytes += wider * c10::multiply_integers(info.shape);
     return at::empty(shape, at::TensorOptions(kept).device(at::kMeta));
@@ -202,14 +212,25 @@ at::Tensor Weights::deliver(std::string_view name, at::IntArrayRef shape, bool r
                                       .what = "holds NaN",
                                       .expected = "numbers",
                                       .hint = "the file is damaged or its training diverged"});
+  if (scales > 0) {
+    const at::Tensor factor = brought(shared_->source->read(scale_name), device_, at::kFloat).reshape({scales});
+    if (scale) *scale = factor;
+    if (multiplied) return weights_detail::scaled(brought(stored, device_, at::kFloat), factor).to(dtype_of(at::kBFloat16));
+  }
   return brought(stored, device_, dtype_of(info.dtype));
 }
 
+std::pair<at::Tensor, at::Tensor> Weights::get_with_scale(std::string_view name, at::IntArrayRef shape) const {
+  at::Tensor scale;
+  const at::Tensor tensor = as_stored().deliver(name, shape, true, &scale);
+  return {tensor, scale};
+}
+
 at::Tensor Weights::get(std::string_view name, at::IntArrayRef shape) const {
-  return deliver(name, shape, true);
+  return deliver(name, shape, true, nullptr);
 }
 at::Tensor Weights::find(std::string_view name, at::IntArrayRef shape) const {
-  return deliver(name, shape, false);
+  return deliver(name, shape, false, nullptr);
 }
 
 at::Tensor Weights::stored(std::string_view name) const {
@@ -279,6 +300,7 @@ std::vector<std::string> Weights::unused() const {
   std::lock_guard lock(shared_->mutex);
   std::vector<std::string> names;
   for (const auto& [stored, info] : shared_->source->infos()) {
+    if (weights_detail::belongs_to_float8(stored)) continue;
     const auto covers = [&stored = stored](const std::string& name) { return stored == name || is_under(stored, name); };
     if (shared_->holds(stored) && !shared_->asked.contains(stored) &&
         std::none_of(shared_->ignored.begin(), shared_->ignored.end(), covers))

@@ -43,9 +43,34 @@ TEST(Int8AttentionTest, IsAttentionOfTheRoundedNumbers) {
   }
 }
 
+TEST(Int8AttentionTest, InFloat32OnTheCpu) {
+  at::manual_seed(13);
+  const at::Tensor q = at::randn({2, 5, 3, 10}), k = at::randn({2, 7, 3, 10}) + 5, v = at::randn({2, 7, 3, 10});
+  const at::Tensor mean = k.mean(1, true).to(at::kDouble);
+  const at::Tensor exact = attention(rounded(q.to(at::kDouble)), rounded(k.to(at::kDouble) - mean), v.to(at::kDouble));
+  EXPECT_TRUE(is_close(ops::int8_attention(q, k, v), exact.to(at::kFloat), kSameMath));
+}
+
+TEST(Int8AttentionTest, WhatIsNotFiniteIsNotHidden) {
+  for (const float bad : {NAN, INFINITY}) {
+    at::Tensor q = at::ones({1, 3, 1, 64}).to(at::kHalf), k = q.clone();
+    const at::Tensor v = q.clone();
+    q[0][1][0][5] = bad;
+    for (const Machine& machine : machines()) {
+      at::Tensor nan = machine.run([&](const Bring& on) { return ops::int8_attention(on(q), on(v), on(v)); }).isnan();
+      EXPECT_TRUE(nan[0][1].all().item<bool>() && nan.sum().item<int64_t>() == 64) << machine.name;
+    }
+    k[0][2][0][60] = bad;
+    for (const Machine& machine : machines())
+      EXPECT_TRUE(
+          machine.run([&](const Bring& on) { return ops::int8_attention(on(v), on(k), on(v)); }).isnan().all().item<bool>())
+          << machine.name;
+  }
+}
+
 TEST(Int8AttentionTest, RefusesByName) {
   const at::Tensor q = at::randn({1, 2, 1, 64}).to(at::kHalf);
-  EXPECT_THAT(error_of([&] { return ops::int8_attention(q.to(at::kFloat), q, q); }), HasSubstr("query: has a dtype"));
+  EXPECT_THAT(error_of([&] { return ops::int8_attention(q.to(at::kDouble), q, q); }), HasSubstr("query: has a dtype"));
   EXPECT_THAT(error_of([&] { return ops::int8_attention(q, q, q.narrow(1, 0, 1)); }),
               HasSubstr("value: has the wrong shape"));
   EXPECT_THAT(error_of([&] { return ops::int8_attention(q, q.narrow(1, 0, 0), q.narrow(1, 0, 0)); }),

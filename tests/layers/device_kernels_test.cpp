@@ -7,6 +7,7 @@
 #include <string>
 #include <vector>
 
+#include "layers/attention.h"
 #include "layers/causal_conv3d.h"
 #include "layers/linear.h"
 #include "layers/norm.h"
@@ -100,14 +101,30 @@ TEST_P(DeviceKernels, HeadsAreNormedAndTurned) {
   }
 }
 
-TEST_P(DeviceKernels, FewRowsByInt8) {
-  for (const int64_t rows : {1, 7, 16}) {
-    const at::Tensor x = random({rows, 48});
-    const TensorMap given = {{"weight", at::randn({20, 48})}, {"bias", at::randn({20})}};
-    const Linear near_linear(Weights::from(given, "near"), 48, 20, true, WeightForm::kInt8);
-    const Linear far_linear(Weights::from(given, "far").to(at::kFloat, testing::far_device()), 48, 20, true,
-                            WeightForm::kInt8);
-    expect(far_linear(there(x)), near_linear.widened()(x.to(at::kFloat)).to(GetParam()), "orrery_cuda_quantized_linear");
+TEST_P(DeviceKernels, FewRowsByEightBits) {
+  const at::Tensor weight = at::randn({20, 48}), bias = at::randn({20});
+  const TensorMap plain = {{"weight", weight}, {"bias", bias}},
+                  published = {
+                      {"weight", weight.to(at::kFloat8_e4m3fn)}, {"bias", bias}, {"scale_weight", at::tensor({0.5F})}};
+  for (const int64_t rows : {1, 7, 16})
+    for (const auto& [given, form] :
+         {std::pair{plain, WeightForm::kInt8}, {plain, WeightForm::kFloat8}, {published, WeightForm::kStored}}) {
+      const at::Tensor x = random({rows, 48});
+      const Linear near_linear(Weights::from(given, "near"), 48, 20, true, form);
+      const Linear far_linear(Weights::from(given, "far").to(at::kFloat, testing::far_device()), 48, 20, true, form);
+      expect(far_linear(there(x)), near_linear.widened()(x.to(at::kFloat)).to(GetParam()), "orrery_cuda_quantized_linear");
+    }
+}
+
+TEST_P(DeviceKernels, AttentionInEightBits) {
+  const at::Tensor q = random({2, 5, 3, 64}), k = random({2, 9, 3, 64}), v = random({2, 9, 3, 64});
+  const auto wide = [](const at::Tensor& x) { return x.to(at::kBFloat16).to(at::kFloat); };  // as it goes to the kernel
+  const at::Tensor near = attention(wide(q), wide(k), wide(v), AttentionForm::kInt8),
+                   far = attention(there(q), there(k), there(v), AttentionForm::kInt8);
+  EXPECT_EQ(far.scalar_type(), GetParam());
+  EXPECT_TRUE(testing::is_close(far.cpu().to(at::kFloat), near, testing::kBFloat16Rounding));
+  if (!std::getenv("ORRERY_FAR_DEVICE")) {
+    EXPECT_EQ(testing::take_far_launches()["orrery_cuda_int8_attention"], 1);
   }
 }
 
@@ -257,7 +274,9 @@ struct Case {
   const char* component = "transformer";
   const char* function = "forward";
 };
-void PrintTo(const Case& of, std::ostream* out) { *out << of.name; }  // CTest names a test by it
+void PrintTo(const Case& of, std::ostream* out) {
+  *out << of.name;
+}  // CTest names a test by it
 
 class DeviceModels : public ::testing::TestWithParam<Case> {};
 

@@ -52,7 +52,19 @@ TEST_P(LinearSmallTest, RefusesWhatItCannotDo) {
       ThrowsMessage<Error>(HasSubstr("linear_small: cannot multiply")));
 }
 
-INSTANTIATE_TEST_SUITE_P(Dtypes, LinearSmallTest, ::testing::Values(at::kBFloat16, at::kChar));
+TEST(LinearSmallFloat8, EveryNumberIsWidenedAsLibTorchDoes) {
+  const at::Tensor bits = at::arange(256).to(at::kByte).view({256, 1}).repeat({1, 37});  // a vector's lanes and the rest
+  const at::Tensor weight = bits.view(at::kFloat8_e4m3fn), x = at::zeros({1, 37});
+  for (const int64_t k : {0, 1, 36}) {
+    const at::Tensor one = x.clone(), wide = weight.select(1, k).to(at::kFloat).contiguous();
+    one[0][k] = 1;
+    at::Tensor found = linear_small(one, weight)[0];
+    EXPECT_TRUE(found.isnan().equal(wide.isnan()));
+    EXPECT_TRUE(found.nan_to_num().equal(wide.nan_to_num())) << k;
+  }
+}
+
+INSTANTIATE_TEST_SUITE_P(Dtypes, LinearSmallTest, ::testing::Values(at::kBFloat16, at::kChar, at::kFloat8_e4m3fn));
 
 }  // namespace
 }  // namespace orrery::ops

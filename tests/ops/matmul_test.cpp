@@ -27,11 +27,11 @@ const Shape kShapes[] = {{9, 1, 1},      {13, 7, 33},  {37, 65, 71},    {50, 515
 
 TEST(Matmul, EqualsTheDoublePrecisionProduct) {
   at::manual_seed(0);
-  for (const auto dtype : {at::kFloat, at::kBFloat16})
+  for (const auto dtype : {at::kFloat, at::kBFloat16, at::kFloat8_e4m3fn})
     for (const auto& [rows, depth, columns] : kShapes)
       for (const bool with_bias : {false, true}) {
         const at::Tensor input = at::randn({rows, depth}), weight = at::randn({columns, depth}).to(dtype);
-        const at::Tensor bias = with_bias ? at::randn({columns}).to(dtype) : at::Tensor();
+        const at::Tensor bias = with_bias ? at::randn({columns}) : at::Tensor();
         ASSERT_TRUE(takes_matmul(input, weight));
         EXPECT_TRUE(testing::is_close(matmul(input, weight, {}, bias).to(at::kDouble), plain(input, weight, bias),
                                       testing::kSameMath))
@@ -48,6 +48,26 @@ TEST(Matmul, StrassenEqualsTheDoublePrecisionProduct) {
     EXPECT_EQ(output.sizes(), (at::IntArrayRef{1, rows, columns}));
     EXPECT_TRUE(testing::is_close(output.to(at::kDouble), plain(input, weight, bias), testing::kSameMath));
   }
+}
+
+TEST(Matmul, Float8WeightsAreTakenTimesTheirScales) {
+  at::manual_seed(4);
+  for (const auto& [rows, depth, columns] : {kShapes[1], kShapes[2], kShapes[6], Shape{259, 1026, 1030}}) {
+    const at::Tensor input = at::randn({rows, depth}), weight = (at::randn({columns, depth}) * 9).to(at::kFloat8_e4m3fn);
+    const at::Tensor scales = at::rand({columns}) + 0.1, bias = at::randn({columns});
+    for (const at::Tensor& added : {bias, at::Tensor()})
+      EXPECT_TRUE(testing::is_close(matmul(input, weight, scales, added).to(at::kDouble),
+                                    plain(input, weight.to(at::kDouble) * scales.unsqueeze(1), added), testing::kSameMath))
+          << rows << " x " << depth << " x " << columns;
+  }
+}
+
+TEST(Matmul, EveryFloat8IsWidenedAsLibTorchDoes) {
+  const at::Tensor bits = at::arange(256).to(at::kByte).view({1, 256}), wide = bits.view(at::kFloat8_e4m3fn).to(at::kFloat);
+  // NaN times zero reaches every sum, so the others are seen without the two NaN.
+  EXPECT_TRUE(ops::matmul(at::eye(256), bits.view(at::kFloat8_e4m3fn)).isnan().all().item<bool>());
+  const at::Tensor numbers = bits.masked_fill(wide.isnan(), 0).view(at::kFloat8_e4m3fn);
+  EXPECT_TRUE(ops::matmul(at::eye(256), numbers).t().equal(wide.nan_to_num(0)));
 }
 
 TEST(Matmul, InEightBitsEqualsTheProductOfWhatWasRounded) {
@@ -81,6 +101,7 @@ TEST(Matmul, RefusesShapesThatDoNotFit) {
   EXPECT_THROW(ops::matmul(at::ones({9, 4}), at::ones({3, 5})), Error);
   EXPECT_THROW(ops::matmul(at::ones({9, 5}), at::ones({3, 5}), {}, at::ones({4})), Error);
   EXPECT_THROW(ops::matmul(at::ones({9, 5}), at::ones({3, 5}, at::kChar)), Error) << "an int8 weight without scales";
+  EXPECT_THROW(ops::matmul(at::ones({9, 5}), at::ones({3, 5}), at::ones({4})), Error);
 }
 
 }  // namespace

@@ -35,7 +35,14 @@ class WeightFormTest : public ::testing::Test {
   testing::TemporaryFolder folder_;
 };
 
-TEST_F(WeightFormTest, Int8IsNearAndExactLeavesItOut) {
+TEST_F(WeightFormTest, WhatIsLossyIsNearAndExactLeavesItOut) {
+  struct Lossy {
+    const char *option, *form;
+    testing::Tolerance most;
+  };
+  const Lossy lossy[] = {{"--weights", "int8", testing::kInt8Weights},
+                         {"--weights", "fp8", testing::kFloat8Weights},
+                         {"--attention", "int8", testing::kInt8Attention}};
   for (const char* name : {"transformer_wan_text2video_bf16", "transformer_predict2_text2image"}) {
     const std::string call = "transformer.forward";
     ASSERT_EQ(eval(name, call, {}).code, 0);
@@ -43,15 +50,17 @@ TEST_F(WeightFormTest, Int8IsNearAndExactLeavesItOut) {
     ASSERT_EQ(eval(name, call, {"--weights", "float32"}).code, 0);
     EXPECT_TRUE(testing::is_close(sample(), stored, testing::kSameMath)) << name;
 
-    ASSERT_EQ(eval(name, call, {"--weights", "int8"}).code, 0);
-    const double error = testing::relative_l2(sample(), stored);
-    EXPECT_LE(error, 0.03) << name << ": the most that int8 may cost";
-    EXPECT_GT(error, 1e-4) << name << ": int8 was asked for and must have been used";
+    for (const auto& [option, form, most] : lossy) {
+      SCOPED_TRACE(std::string(name) + " " + option + " " + form);
+      ASSERT_EQ(eval(name, call, {option, form}).code, 0);
+      EXPECT_TRUE(testing::is_close(sample(), stored, most));
+      EXPECT_FALSE(testing::is_close(sample(), stored, testing::kSameMath)) << "was asked for and must have been used";
 
-    const Ended exact = eval(name, call, {"--weights", "int8", "--exact"});
-    EXPECT_EQ(exact.code, 0);
-    EXPECT_THAT(exact.err, HasSubstr("--exact"));
-    EXPECT_TRUE(sample().equal(stored)) << name;
+      const Ended exact = eval(name, call, {option, form, "--exact"});
+      EXPECT_EQ(exact.code, 0);
+      EXPECT_THAT(exact.err, HasSubstr("--exact"));
+      EXPECT_TRUE(sample().equal(stored));
+    }
   }
 }
 
@@ -59,6 +68,9 @@ TEST_F(WeightFormTest, ANetworkWithoutOtherFormsRefusesThem) {
   const Ended ended = eval("cv8x8x8_encode", "vae.encode", {"--weights", "int8"});
   EXPECT_EQ(ended.code, 1);
   EXPECT_THAT(ended.err, HasSubstr("leave --weights away"));
+  const Ended looking = eval("cv8x8x8_encode", "vae.encode", {"--attention", "int8"});
+  EXPECT_EQ(looking.code, 1);
+  EXPECT_THAT(looking.err, HasSubstr("leave --attention away"));
   EXPECT_EQ(eval("cv8x8x8_encode", "vae.encode", {"--weights", "int4"}).code, 2);
 }
 

@@ -17,6 +17,13 @@ inline constexpr Tolerance kComponentParity{1e-4};   ///< one component in float
 inline constexpr Tolerance kPipelineParity{2e-3};    ///< a whole sampling loop in float32 against the reference
 inline constexpr Tolerance kBFloat16Rounding{4e-3};  ///< results rounded to bfloat16, whose last bit is worth 2⁻⁸
 
+// What is lossy and asked for by name, against the exact result: one look of a network.
+inline constexpr Tolerance kInt8Weights{3e-2};    ///< what the contract allows; inputs are rounded to 8 bits too
+inline constexpr Tolerance kFloat8Weights{5e-2};  ///< e4m3 has four significant bits: each weight is off by up to 1/16
+inline constexpr Tolerance kInt8Attention{1e-2};  ///< products of queries and keys of 8 bits
+/// Colours by formula against FFmpeg's tables of whole numbers: a level or two of 255, and chroma that it smooths.
+inline constexpr Tolerance kOtherColourTables{1e-2};
+
 /// ‖actual − expected‖ / ‖expected‖ in float64; infinite when the shapes differ or anything is not finite.
 double relative_l2(const at::Tensor& actual, const at::Tensor& expected);
 

@@ -100,6 +100,17 @@ TEST_F(LoraTest, Float8BecomesBfloat16WhereItIsTouched) {
       testing::is_close(after->read("net.blocks.0.attn.to_q.weight").to(at::kFloat), before_ + 0.5, testing::kSameMath));
 }
 
+TEST_F(LoraTest, Float8IsTakenTimesItsScaleFirst) {
+  const auto file = folder_.path() / "lora.safetensors";
+  save_safetensors(file, {{"layers.0.q.diff", at::full({3, 4}, 0.5F)}});
+  const auto scaled = in_memory({{"net.blocks.0.attn.to_q.weight", before_.to(at::kFloat8_e4m3fn)},
+                                 {"net.blocks.0.attn.to_q.scale_weight", at::tensor({2.0F})}},
+                                "base.pt");
+  EXPECT_TRUE(testing::is_close(
+      merge_loras(scaled, {{file, 1, ""}}, kLayouts, "transformer")->read("net.blocks.0.attn.to_q.weight").to(at::kFloat),
+      2 * before_ + 0.5, testing::kSameMath));
+}
+
 TEST_F(LoraTest, AKeyThatBelongsToNoLayerIsNamed) {
   const TensorMap lora = {{"layers.0.q.lora_down.weight", down_},
                           {"layers.0.q.lora_up.weight", up_},

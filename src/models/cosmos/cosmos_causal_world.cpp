@@ -71,7 +71,8 @@ class CosmosCausalWorld final : public World {
   CosmosCausalWorld(const ModelDescription& model, const LoadOptions& options) : prompt_(PromptParts::of(model, options)) {
     for (const ComponentDescription& part : model.components) {
       if (part.name == "vae")
-        vae_ = std::dynamic_pointer_cast<const Autoencoder>(std::shared_ptr<const Component>(load_component(part, options)));
+        vae_ = std::dynamic_pointer_cast<const Autoencoder>(
+            std::shared_ptr<const Component>(load_component(part, options.as_stored())));
       if (part.name == "transformer")
         network_ = std::dynamic_pointer_cast<const CosmosTransformer3DModel>(
             std::shared_ptr<const Component>(load_component(part, options)));

@@ -2,6 +2,7 @@
 
 #include <ATen/ATen.h>
 
+#include "layers/attention.h"
 #include "orrery/error.h"
 
 namespace orrery::models {
@@ -10,7 +11,8 @@ namespace {
 // The reference reads the same block and grid hyper-parameters as the transformer, but writes its positions' default as
 // null.
 Config with_positions_default(const Config& config) {
-  return config.has("extra_pos_embed_type") ? config : config.with("extra_pos_embed_type", std::string());
+  if (config.has("extra_pos_embed_type")) return config;
+  return layers::in_forms_of(config.with("extra_pos_embed_type", std::string()), config);
 }
 
 std::vector<double> scales_of(const TensorMap& inputs, size_t blocks) {

@@ -7,6 +7,7 @@
 #include <sstream>
 #include <utility>
 
+#include "layers/attention.h"
 #include "orrery/error.h"
 
 namespace orrery::models {
@@ -90,6 +91,7 @@ CosmosTransformerConfig::CosmosTransformerConfig(const Config& config)
   block.adaln_lora_dim = config.get<int64_t>("adaln_lora_dim", 256);
   block.qk_norm_eps = config.get<double>("qk_norm_eps", block.qk_norm_eps);
   block.weight_form = layers::weight_form(config);
+  block.attention_form = layers::attention_form(config);
   block.img_context = img_context_dim_in > 0;
   grid.max_size = three(config, "max_size", grid.max_size);
   grid.patch_size = three(config, "patch_size", grid.patch_size);

@@ -38,6 +38,7 @@ CosmosAttention::CosmosAttention(const Weights& weights, const CosmosBlockConfig
                                  bool img_context)
     : heads_(config.num_attention_heads),
       qk_norm_eps_(config.qk_norm_eps),
+      form_(config.attention_form),
       to_q(linear(weights.sub("to_q"), config, config.width(), config.width())),
       to_k(linear(weights.sub("to_k"), config, context_dim, config.width())),
       to_v(linear(weights.sub("to_v"), config, context_dim, config.width())),
@@ -66,7 +67,7 @@ at::Tensor CosmosAttention::self_attention(const at::Tensor& hidden_states, cons
   }
   const at::Tensor query =
       norm_and_rotate(split_heads(to_q(hidden_states), heads_), norm_q, false, qk_norm_eps_, rotary, kPairs);
-  return to_out(layers::attention(query, key, value));
+  return to_out(layers::attention(query, key, value, form_));
 }
 
 CosmosCrossKeys CosmosAttention::keys(const at::Tensor& text, const at::Tensor& image) const {

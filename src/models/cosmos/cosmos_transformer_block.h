@@ -20,8 +20,9 @@ struct CosmosBlockConfig {
   int64_t adaln_lora_dim = 256;
   double qk_norm_eps = 1e-5;  ///< of norm_q and norm_k; diffusers' Attention default (the original networks have 1e-6)
   WeightForm weight_form =
-      WeightForm::kStored;   ///< of the blocks' large products; modulations and embeddings stay as stored
-  bool img_context = false;  ///< cross-attention also looks at a picture's tokens (Transfer2.5)
+      WeightForm::kStored;  ///< of the blocks' large products; modulations and embeddings stay as stored
+  AttentionForm attention_form = AttentionForm::kExact;  ///< of the blocks' self-attention
+  bool img_context = false;                              ///< cross-attention also looks at a picture's tokens (Transfer2.5)
 
   int64_t width() const { return num_attention_heads * attention_head_dim; }
 };
@@ -72,6 +73,7 @@ class CosmosAttention {
  private:
   int64_t heads_;
   double qk_norm_eps_;
+  AttentionForm form_;
   layers::Linear to_q, to_k, to_v, to_out;
   at::Tensor norm_q, norm_k;
   layers::Linear q_img, k_img, v_img;

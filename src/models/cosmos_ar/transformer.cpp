@@ -48,7 +48,8 @@ ArAttention::ArAttention(const Weights& weights, const CosmosArConfig& config, i
   };
   // In int8 the values' and the output's products would make two fifths of the error of the logits, with a tenth of the
   // weights.
-  const WeightForm form = config.weight_form, finer = form == WeightForm::kInt8 ? WeightForm::kBFloat16 : form;
+  const WeightForm form = config.weight_form,
+                   finer = form == WeightForm::kInt8 || form == WeightForm::kFloat8 ? WeightForm::kBFloat16 : form;
   if (weights.has("wqkv.weight")) {
     wqkv_ = linear("wqkv", config.dim, queries + 2 * keys, form);
   } else {

@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <sstream>
 
+#include "layers/attention.h"
 #include "orrery/error.h"
 
 namespace orrery::models {
@@ -17,7 +18,7 @@ constexpr int64_t kUnlimitedWindow =
 Config network_config(const Config& config) {
   const auto dim = config.get<int64_t>("dim", 1536), heads = config.get<int64_t>("num_heads", 12);
   const bool picture = config.get<std::string>("model_type", "t2v") == "i2v";
-  return Config()
+  return layers::in_forms_of(Config(), config)
       .with("_stream_from", config.get<std::string>("_stream_from", ""))
       .with("patch_size", config.get<std::vector<int64_t>>("patch_size", {1, 2, 2}))
       .with("num_attention_heads", heads)

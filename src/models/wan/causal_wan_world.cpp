@@ -49,7 +49,8 @@ class CausalWanWorld final : public World {
     for (const ComponentDescription& part : model.components) {
       if (part.name == "image_encoder") image_encoder_ = part;
       if (part.name == "vae")
-        vae_ = std::dynamic_pointer_cast<const Autoencoder>(std::shared_ptr<const Component>(load_component(part, options)));
+        vae_ = std::dynamic_pointer_cast<const Autoencoder>(
+            std::shared_ptr<const Component>(load_component(part, options.as_stored())));
       if (part.name == "transformer")
         network =
             std::dynamic_pointer_cast<const CausalWanModel>(std::shared_ptr<const Component>(load_component(part, options)));

@@ -6,6 +6,7 @@
 #include <sstream>
 #include <utility>
 
+#include "layers/attention.h"
 #include "layers/norm.h"
 #include "orrery/error.h"
 
@@ -65,7 +66,8 @@ WanTransformerConfig::WanTransformerConfig(const Config& config)
       image_dim(config.get<int64_t>("image_dim", 0)),
       added_kv_proj_dim(config.get<int64_t>("added_kv_proj_dim", 0)),
       pos_embed_seq_len(config.get<int64_t>("pos_embed_seq_len", 0)),
-      weight_form(layers::weight_form(config)) {}
+      weight_form(layers::weight_form(config)),
+      attention_form(layers::attention_form(config)) {}
 
 WanTransformer3DModel::WanTransformer3DModel(const Config& config, const Weights& weights)
     : config_(config),

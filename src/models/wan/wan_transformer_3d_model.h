@@ -26,10 +26,11 @@ struct WanTransformerConfig {
   int64_t num_attention_heads, attention_head_dim, in_channels, out_channels, text_dim, freq_dim, ffn_dim, num_layers;
   bool cross_attn_norm;
   double eps;
-  int64_t image_dim;          ///< 0: no picture branch
-  int64_t added_kv_proj_dim;  ///< 0: no picture keys
-  int64_t pos_embed_seq_len;  ///< 0: the picture tokens get no positions
-  WeightForm weight_form;     ///< of the blocks' products; what stands around the blocks stays as it is stored
+  int64_t image_dim;             ///< 0: no picture branch
+  int64_t added_kv_proj_dim;     ///< 0: no picture keys
+  int64_t pos_embed_seq_len;     ///< 0: the picture tokens get no positions
+  WeightForm weight_form;        ///< of the blocks' products; what stands around the blocks stays as it is stored
+  AttentionForm attention_form;  ///< of the blocks' self-attention
 
   int64_t width() const { return num_attention_heads * attention_head_dim; }
 };
@@ -64,6 +65,7 @@ class WanAttention {
  private:
   int64_t heads_;
   double eps_;
+  AttentionForm form_;
   layers::Linear to_q, to_k, to_v, to_out;
   at::Tensor norm_q, norm_k;
   layers::Linear add_k_proj, add_v_proj;
@@ -151,7 +153,7 @@ std::unique_ptr<Component> build_wan_transformer_3d_model(const Config& config, 
 std::unique_ptr<Component> build_wan_model(const Config& config, const Weights& weights);
 
 /// Recognises the original names (T2V, I2V, TI2V, FLF2V) and reads the sizes off the tensors. Throws Error(kConfig) where
-/// the width leaves the number of heads open, Error(kUnsupported) for float8 weights with scales.
+/// the width leaves the number of heads open.
 std::optional<Config> describe_wan_transformer(const Weights& weights);
 
 /// diffusers name → original name of every tensor of a network of so many blocks.

@@ -22,6 +22,7 @@ layers::Linear linear(const Weights& weights, const WanTransformerConfig& config
 WanAttention::WanAttention(const Weights& weights, const WanTransformerConfig& config, bool added_kv)
     : heads_(config.num_attention_heads),
       eps_(config.eps),
+      form_(config.attention_form),
       to_q(linear(weights.sub("to_q"), config, config.width(), config.width())),
       to_k(linear(weights.sub("to_k"), config, config.width(), config.width())),
       to_v(linear(weights.sub("to_v"), config, config.width(), config.width())),
@@ -48,7 +49,7 @@ at::Tensor WanAttention::self_attention(const at::Tensor& hidden_states, const l
     value = at::cat({past[1], value}, 1);
   }
   const at::Tensor query = norm_and_rotate(split_heads(to_q(hidden_states), heads_), norm_q, true, eps_, rotary, kPairs);
-  return to_out(layers::attention(query, key, value));
+  return to_out(layers::attention(query, key, value, form_));
 }
 
 WanCrossKeys WanAttention::keys(const at::Tensor& text, const at::Tensor& image) const {

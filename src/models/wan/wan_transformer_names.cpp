@@ -1,5 +1,6 @@
 #include <array>
 
+#include "layers/attention.h"
 #include "models/wan/wan_transformer_3d_model.h"
 #include "orrery/error.h"
 
@@ -68,11 +69,6 @@ std::optional<Config> describe(const Weights& weights, int64_t heads) {
     return std::nullopt;
   for (const char* name : kOtherNetworks)
     if (weights.has_prefix(name)) return std::nullopt;
-  if (weights.has("scaled_fp8") || weights.has("blocks.0.self_attn.q.scale_weight"))
-    throw Error(ErrorKind::kUnsupported, {.place = weights.place(),
-                                          .what = "holds float8 weights with scales of their own",
-                                          .expected = "float32, bfloat16, float16 or plain float8 weights",
-                                          .hint = "take the bfloat16 release"});
   const int64_t width = patch->at(0), volume = patch->at(2) * patch->at(3) * patch->at(4);
   if (width < 1 || volume < 1) return std::nullopt;
   if (heads == 0 && width % kHeadDim != 0)
@@ -133,7 +129,8 @@ std::unique_ptr<Component> build_wan_model(const Config& config, const Weights& 
     throw Error(ErrorKind::kWeights, {.place = weights.place(),
                                       .what = "does not hold the tensors of a WanModel",
                                       .hint = "is this the network that the config.json belongs to?"});
-  return build_wan_transformer_3d_model(described->with("eps", config.get<double>("eps", 1e-6)), weights);
+  return build_wan_transformer_3d_model(layers::in_forms_of(described->with("eps", config.get<double>("eps", 1e-6)), config),
+                                        weights);
 }
 
 }  // namespace orrery::models
