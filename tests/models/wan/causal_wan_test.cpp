@@ -3,7 +3,9 @@
 
 #include <filesystem>
 
+#include "layers/attention.h"
 #include "models/wan/causal_wan_model.h"
+#include "ops/paged_attention.h"
 #include "orrery/error.h"
 #include "orrery/load.h"
 #include "orrery/weights.h"
@@ -98,6 +100,45 @@ TEST(CausalWanModelTest, BlocksInOneCallOrInTwo) {
   EXPECT_EQ(memory.keys.front().size(2), 4 * 6);  // a window of four frames of six tokens
   EXPECT_THROW(model.prepare({}, at::zeros({1, 5, 16})), Error);
   EXPECT_THROW(model.prepare(at::zeros({1, 9, 16}), {}), Error);
+}
+
+// What a block of a rolling window sees, in the pages of a ring with a sink: what docs/kernels.md says about the two.
+TEST(CausalWanModelTest, TheRollingWindowIsARingOfPages) {
+  ComponentDescription part =
+      describe_model((testing::golden_folder() / "transformer_causal_wan/model").string()).components.front();
+  constexpr int64_t kWindow = 5, kSink = 1, kFrames = 2, kPlaces = 6;
+  part.config = part.config.with("local_attn_size", kWindow).with("sink_size", kSink).with("num_frame_per_block", kFrames);
+  const auto component = load_component(part);
+  const auto& model = dynamic_cast<const CausalWanModel&>(*component);
+  const TensorMap in = load_safetensors(testing::golden_folder() / "transformer_causal_wan/in.safetensors");
+  const auto context = model.prepare(in.at("context").narrow(0, 0, 1), {});
+  at::manual_seed(3);
+  CausalWanMemory memory;
+  ops::PagedKeys pages;
+  for (int64_t block = 0; block < 5; ++block) {
+    const at::Tensor x = at::randn_like(in.at("x").narrow(0, 0, 1).narrow(2, 0, kFrames));
+    model.forward(x, at::zeros({1, kFrames}), *context, {}, memory, /*keep=*/true);
+    const at::Tensor seen = memory.keys.back(), own = seen.slice(2, -kFrames * kPlaces);  // [2,1,N,heads,d]
+    if (block == 0) {
+      pages.keys = at::zeros({kWindow, kPlaces, own.size(3), own.size(4)});  // a page a frame
+      pages.values = at::zeros_like(pages.keys);
+      pages.table = at::arange(kWindow, at::kInt).view({1, -1});
+      pages.sink = kSink * kPlaces;
+    }
+    for (int64_t frame = block * kFrames; frame < (block + 1) * kFrames; ++frame) {
+      const int64_t page = frame < kSink ? frame : kSink + (frame - kSink) % (kWindow - kSink);
+      const at::Tensor fresh = own.slice(2, (frame - block * kFrames) * kPlaces).narrow(2, 0, kPlaces).select(1, 0);
+      pages.keys[page].copy_(fresh[0]);
+      pages.values[page].copy_(fresh[1]);
+    }
+    pages.length = memory.frames * kPlaces;
+    const int64_t window = (kWindow - kSink) * kPlaces;
+    ASSERT_EQ(ops::visible_tokens(pages, window), seen.size(2));
+    const at::Tensor query = at::randn_like(own[0]);
+    EXPECT_TRUE(testing::is_close(ops::paged_attention(query, pages, window, {}, {}, false).flatten(2),
+                                  layers::attention(query, seen[0], seen[1]), testing::kSameMath))
+        << "block " << block;
+  }
 }
 
 // What CLIP is shown and which of its layers counts: against the tokens that the original repository makes of a picture.
