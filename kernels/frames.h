@@ -7,13 +7,15 @@
 
 namespace orrery::kernels {
 
-/// Between pictures of bytes (RGB8, or NV12 with BT.601 or BT.709 in studio range) and planes of numbers [T,3,H,W] in −1 …
-/// 1, resized on the way by bilinear interpolation (half-pixel centres, no antialiasing; sizes that are equal are copied).
+/// Between pictures of bytes (RGB8, or NV12 with BT.601 or BT.709 in studio or full range) and planes of numbers [T,3,H,W]
+/// in −1 … 1, resized on the way by bilinear interpolation (half-pixel centres, no antialiasing; sizes that are equal are
+/// copied).
 struct Frames {
   Number type = Number::kFloat32;  ///< of the numbers
   bool to_numbers = true;
   bool nv12 = false;
   bool bt709 = true;
+  bool full_range = false;
   int64_t frames = 0, in_h = 0, in_w = 0, out_h = 0, out_w = 0;
   void* bytes = nullptr;         ///< RGB8 [T,h,w,3], or NV12 luma [T,h,w]
   void* chroma = nullptr;        ///< NV12 [T,h/2,w/2,2]: Cb, Cr
@@ -45,8 +47,8 @@ ORRERY_EVERYWHERE Colour pixel_at(const Frames& p, int64_t frame, int64_t y, int
   const uint8_t* chroma =
       static_cast<const uint8_t*>(p.chroma) + ((frame * (p.in_h / 2) + y / 2) * (p.in_w / 2) + x / 2) * 2;
   const float red = p.bt709 ? 0.2126f : 0.299f, blue = p.bt709 ? 0.0722f : 0.114f;
-  const float luma = (bytes[at] - 16.0f) * (255.0f / 219), cb = (chroma[0] - 128.0f) * (255.0f / 112),
-              cr = (chroma[1] - 128.0f) * (255.0f / 112);
+  const float luma = p.full_range ? bytes[at] : (bytes[at] - 16.0f) * (255.0f / 219);
+  const float wide = p.full_range ? 2.0f : 255.0f / 112, cb = (chroma[0] - 128.0f) * wide, cr = (chroma[1] - 128.0f) * wide;
   const float r = luma + cr * (1 - red), b = luma + cb * (1 - blue);
   return {r, (luma - red * r - blue * b) / (1 - red - blue), b};
 }
@@ -89,9 +91,10 @@ ORRERY_EVERYWHERE void convert_square(const Frames& p, int64_t frame, int64_t sq
     const int64_t at = (frame * p.out_h + y) * p.out_w + x;
     if (p.nv12) {
       const float luma = red * c.r + (1 - red - blue) * c.g + blue * c.b;
-      bytes[at] = byte_of(luma * (219.0f / 255) + 16);
-      cb += (c.b - luma) / (1 - blue) * (28.0f / 255);  // a quarter of 112 / 255
-      cr += (c.r - luma) / (1 - red) * (28.0f / 255);
+      bytes[at] = byte_of(p.full_range ? luma : luma * (219.0f / 255) + 16);
+      const float quarter = p.full_range ? 0.125f : 28.0f / 255;  // of a half, or of 112 / 255
+      cb += (c.b - luma) / (1 - blue) * quarter;
+      cr += (c.r - luma) / (1 - red) * quarter;
     } else {
       bytes[3 * at] = byte_of(c.r);
       bytes[3 * at + 1] = byte_of(c.g);

@@ -9,9 +9,8 @@
 #include "orrery/video.h"
 
 namespace orrery {
-namespace {
 
-std::string describe(const at::Tensor& tensor) {
+std::string described(const at::Tensor& tensor) {
   if (!tensor.defined()) return "no tensor";
   std::string text = std::string(c10::toString(tensor.scalar_type())) + " [";
   for (int64_t i = 0; i < tensor.dim(); ++i) {
@@ -21,11 +20,13 @@ std::string describe(const at::Tensor& tensor) {
   return text += ']';
 }
 
+namespace {
+
 const at::Tensor& checked(const Video& video) {
   const at::Tensor& frames = video.frames;
   if (!frames.defined() || frames.dim() != 4 || frames.size(3) != 3 || frames.scalar_type() != at::kByte) {
     throw Error(ErrorKind::kArgument, {.place = "to_input", .what = "these are not frames", .expected = "uint8 [T,H,W,3]",
-                                       .got = describe(frames)});
+                                       .got = described(frames)});
   }
   return frames;
 }
@@ -62,7 +63,7 @@ Video to_video(const at::Tensor& sample, double fps) try {
   const bool one_clip = sample.defined() && (of_a_world || (sample.dim() == 5 && sample.size(0) == 1));
   if (!one_clip || sample.size(1) != 3 || !sample.is_floating_point()) {
     throw Error(ErrorKind::kArgument, {.place = "to_video", .what = "this is not one clip of network output",
-                                       .expected = "float [1,3,T,H,W] or [T,3,H,W]", .got = describe(sample)});
+                                       .expected = "float [1,3,T,H,W] or [T,3,H,W]", .got = described(sample)});
   }
   const c10::NoGradGuard guard;
   const at::Tensor frames = of_a_world ? sample.detach() : sample.detach()[0].transpose(0, 1);  // [T,3,H,W]

@@ -83,7 +83,8 @@ at::Tensor frames_from_nv12(const at::Tensor& luma, const at::Tensor& chroma, Co
   check_sizes(operands, h, w, height, width, false);
   kernels::Frames p = sized(luma.size(0), h, w, height, width);
   p.nv12 = true;
-  p.bt709 = colours == Colours::kBt709;
+  p.bt709 = colours == Colours::kBt709 || colours == Colours::kBt709Full;
+  p.full_range = colours == Colours::kBt601Full || colours == Colours::kBt709Full;
   p.chroma = const_cast<void*>(chroma.const_data_ptr());
   return to_numbers(operands, p, luma, dtype);
 }
@@ -103,7 +104,8 @@ std::pair<at::Tensor, at::Tensor> frames_to_nv12(const at::Tensor& numbers, Colo
   const at::Tensor luma = at::empty({p.frames, height, width}, numbers.options().dtype(at::kByte));
   const at::Tensor chroma = at::empty({p.frames, height / 2, width / 2, 2}, luma.options());
   p.nv12 = true;
-  p.bt709 = colours == Colours::kBt709;
+  p.bt709 = colours == Colours::kBt709 || colours == Colours::kBt709Full;
+  p.full_range = colours == Colours::kBt601Full || colours == Colours::kBt709Full;
   p.bytes = luma.mutable_data_ptr();
   p.chroma = chroma.mutable_data_ptr();
   run(operands, p);

@@ -7,8 +7,8 @@
 
 namespace orrery::ops {
 
-/// Which colours NV12 bytes mean, in studio range (16 to 235).
-enum class Colours { kBt601, kBt709 };
+/// Which colours NV12 bytes mean; in studio range (16 to 235), or in the full range of a byte.
+enum class Colours { kBt601, kBt709, kBt601Full, kBt709Full };
 
 /// RGB8 pictures u8 [T,H,W,3] → numbers [T,3,height,width] in −1 … 1 of dtype float32, bfloat16 or float16, resized
 /// bilinearly (half-pixel centres, no antialiasing). In memory the frames of a colour lie side by side: its transpose(0, 1)

@@ -33,6 +33,7 @@ const std::vector<Room> kRooms = {
     {"src/text/", {"orrery/", "text/", "layers/"}},
     {"src/vision/", {"orrery/", "vision/", "layers/"}},
     {"src/media/convert.cpp", {"guarded.h", "orrery/", "media/", "ops/"}},
+    {"src/media/nv12.cpp", {"guarded.h", "orrery/", "media/", "ops/"}},
     {"src/media/", {"guarded.h", "orrery/", "media/"}},
     {"src/weights/", {"orrery/", "weights/"}},
     {"src/hub/", {"orrery/", "hub/"}},

@@ -27,19 +27,25 @@ at::Tensor resized(const at::Tensor& planes, int64_t height, int64_t width) {
   return at::upsample_bilinear2d(planes.to(at::kDouble), {height, width}, false);
 }
 
-// BT.601 or BT.709 in studio range as the standards write it: [T,3,h,w] from planes of Y, Cb and Cr, and back.
+// BT.601 or BT.709 as the standards write it, luma beginning at `black`: [T,3,h,w] from planes of Y, Cb and Cr, and back.
 struct Standard {
-  double red, blue;
+  double red, blue, black, luma_steps, chroma_steps;
   at::Tensor to_rgb(const at::Tensor& luma, const at::Tensor& chroma) const {
-    const at::Tensor y = (luma.to(at::kDouble) - 16) / 219 * 255;
+    const at::Tensor y = (luma.to(at::kDouble) - black) / luma_steps * 255;
     const at::Tensor wide = chroma.repeat_interleave(2, 1).repeat_interleave(2, 2).to(at::kDouble);
-    const at::Tensor cb = (wide.select(3, 0) - 128) / 224 * 255, cr = (wide.select(3, 1) - 128) / 224 * 255;
+    const at::Tensor cb = (wide.select(3, 0) - 128) / chroma_steps * 255,
+                     cr = (wide.select(3, 1) - 128) / chroma_steps * 255;
     const at::Tensor r = y + 2 * (1 - red) * cr, b = y + 2 * (1 - blue) * cb;
     return at::stack({r, (y - red * r - blue * b) / (1 - red - blue), b}, 1);
   }
 };
 Standard standard_of(ops::Colours colours) {
-  return colours == ops::Colours::kBt709 ? Standard{0.2126, 0.0722} : Standard{0.299, 0.114};
+  switch (colours) {
+    case ops::Colours::kBt601: return {0.299, 0.114, 16, 219, 224};
+    case ops::Colours::kBt709: return {0.2126, 0.0722, 16, 219, 224};
+    case ops::Colours::kBt601Full: return {0.299, 0.114, 0, 255, 255};
+    default: return {0.2126, 0.0722, 0, 255, 255};
+  }
 }
 
 TEST(FramesTest, RgbToNumbersAndBack) {
@@ -59,7 +65,8 @@ TEST(FramesTest, RgbToNumbersAndBack) {
 }
 
 TEST(FramesTest, Nv12ToNumbersAndBack) {
-  for (const ops::Colours colours : {ops::Colours::kBt601, ops::Colours::kBt709}) {
+  for (const ops::Colours colours :
+       {ops::Colours::kBt601, ops::Colours::kBt709, ops::Colours::kBt601Full, ops::Colours::kBt709Full}) {
     const Standard standard = standard_of(colours);
     const at::Tensor luma = bytes({2, 6, 10}), chroma = bytes({2, 3, 5, 2});
     for (const auto& [height, width] : {std::pair{6, 10}, {7, 9}})
@@ -70,7 +77,8 @@ TEST(FramesTest, Nv12ToNumbersAndBack) {
                      b = rgb.select(1, 2);
     const at::Tensor y = standard.red * r + (1 - standard.red - standard.blue) * g + standard.blue * b;
     const at::Tensor both =
-        at::stack({(b - y) / 2 / (1 - standard.blue), (r - y) / 2 / (1 - standard.red)}, 1) / 255 * 224 + 128;
+        at::stack({(b - y) / 2 / (1 - standard.blue), (r - y) / 2 / (1 - standard.red)}, 1) / 255 * standard.chroma_steps +
+        128;
     for (const Machine& machine : machines()) {
       at::Tensor found;
       const at::Tensor numbers = (rgb / 127.5 - 1).to(at::kFloat);
@@ -79,7 +87,7 @@ TEST(FramesTest, Nv12ToNumbersAndBack) {
         found = c.to(at::kCPU);
         return l;
       }),
-                   y / 255 * 219 + 16, machine.name);
+                   y / 255 * standard.luma_steps + standard.black, machine.name);
       expect_bytes(found, at::avg_pool2d(both, 2).permute({0, 2, 3, 1}), machine.name);
     }
   }
