@@ -98,21 +98,23 @@ Tensors forms_of(const Tensors& tensors) {
 // recorded: so on another one. Other threads may do meanwhile what they like.
 Tensors record(at::GraphImplInterface& graph, at::Device device, const SteadyGraph::Work& work, const Tensors& inputs) {
   Tensors outputs;
+  std::exception_ptr wrong;
   const Beside beside(device);
   beside.run([&] {
     graph.capture_begin({0, 0}, at::GraphCaptureMode::ThreadLocal);
     try {
       outputs = work(inputs);
     } catch (...) {
-      try {
-        graph.capture_end();
-      } catch (...) {  // it says once more that the recording failed
-      }
-      throw;
+      wrong = std::current_exception();
     }
-    graph.capture_end();
+    try {
+      graph.capture_end();
+    } catch (...) {  // says once more that a recording failed
+      if (!wrong) wrong = std::current_exception();
+    }
   });
-  beside.join();
+  beside.join();  // also of one that failed: what it allocated there may be in use
+  if (wrong) std::rethrow_exception(wrong);
   return outputs;
 }
 
