@@ -95,7 +95,7 @@ def episode(env, index, steps):
 
 def main():
     ap = argparse.ArgumentParser()
-    ap.add_argument("--episodes", type=int, default=400)
+    ap.add_argument("--episodes", type=int, default=1200)
     ap.add_argument("--steps", type=int, default=200)
     ap.add_argument("--workers", type=int, default=1)
     ap.add_argument("--worker", type=int, default=0)

@@ -83,7 +83,7 @@ def main():
     kept = torch.load(cache_dir(args.world) / "dynamics.pt", weights_only=False)
     latents = Latents(args.world)
     tokenizer_steps = torch.load(cache_dir(args.world) / "tokenizer.pt", weights_only=False)["step"]
-    window = kept["log"][-1]["frames"] - 1 if kept["log"] else 4
+    window = WORLDS[args.world]["window"]
     layers = 1 + max(int(k.split(".")[1]) for k in kept["average"] if k.startswith("blocks."))
     write_json(out / "model_index.json", INDEX)
     write_component(out / "vae", {**TOKENIZER, "latents_mean": latents.mean.tolist(), "latents_std": latents.sd.tolist(),

@@ -118,6 +118,19 @@ def loss_of(pairs, own_rounds=None):
     return (weight * error).sum() / weight.sum()
 
 
+def dynamics_run(name):
+    """A world's transformer where its training stands; both stages of training go on from the same file."""
+    world = WORLDS[name]
+    rng = setup(world["seed"] + 100)
+    net = WorldTransformer(**TRANSFORMER, action_features=feature_width(world["actions"]))
+    net.begin_planes(world["actions"])
+    decayed = [p for p in net.parameters() if p.ndim > 1]
+    optimizer = torch.optim.AdamW([{"params": decayed, "weight_decay": 0.01},
+                                   {"params": [p for p in net.parameters() if p.ndim <= 1], "weight_decay": 0.0}],
+                                  lr=PEAK, betas=(0.9, 0.98), fused=True)
+    return Run(cache_dir(name) / "dynamics.pt", net, optimizer, rng, exported(name) / "transformer")
+
+
 def main():
     ap = argparse.ArgumentParser()
     ap.add_argument("world", choices=WORLDS)
@@ -127,14 +140,8 @@ def main():
     args = ap.parse_args()
     world = WORLDS[args.world]
     steps = args.steps or world["dynamics_steps"]
-    rng = setup(world["seed"] + 100)
-    net = WorldTransformer(**TRANSFORMER, action_features=feature_width(world["actions"]))
-    net.begin_planes(world["actions"])
-    decayed = [p for p in net.parameters() if p.ndim > 1]
-    optimizer = torch.optim.AdamW([{"params": decayed, "weight_decay": 0.01},
-                                   {"params": [p for p in net.parameters() if p.ndim <= 1], "weight_decay": 0.0}],
-                                  lr=PEAK, betas=(0.9, 0.98), fused=True)
-    run = Run(cache_dir(args.world) / "dynamics.pt", net, optimizer, rng, exported(args.world) / "transformer")
+    run = dynamics_run(args.world)
+    net, optimizer, rng = run.net, run.optimizer, run.rng
     if run.step >= steps:
         return
     data = Latents(args.world)

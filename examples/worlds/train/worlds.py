@@ -21,9 +21,11 @@ WORLDS = {
             "frequencies": 5,
         },
         "inference_steps": 1,
+        "window": 6,
         "seed": 11,
         "tokenizer_steps": 1200,
         "dynamics_steps": 13000,
+        "open_loop_steps": 3616,
     },
     "doom": {
         "actions": {
@@ -35,8 +37,10 @@ WORLDS = {
             "rate_hz": 8.75,
         },
         "inference_steps": 1,
+        "window": 6,
         "seed": 12,
         "tokenizer_steps": 1300,
         "dynamics_steps": 9600,
+        "open_loop_steps": 0,
     },
 }
