@@ -22,7 +22,7 @@ TEXT = {
 
 LIMITS = {"pusht": "**What is wrong**: the block keeps its shape while nothing touches it, moves for some steps when it is pushed, and then fades away, "
           "for\ngood: what was learned is that a block in a wrong place costs more squared error than none. Of its area in the real frames"
-          "  {a}\nare left after 8 steps, {b} after 16, {c} after 32 (over all starts, pushed or not). The figures that "
+          " {a}\nare left after 8 steps, {b} after 16, {c} after 32 (over all starts, pushed or not). The figures that "
           "compare with controls do not show that.\n\n"}
 
 
