@@ -20,10 +20,9 @@ TEXT = {
 }
 
 
-LIMITS = {"pusht": "**What is wrong**: the block keeps its shape while nothing touches it, moves for some steps when it is pushed, and then fades away, "
-          "for\ngood: what was learned is that a block in a wrong place costs more squared error than none. Of its area in the real frames"
-          " {a}\nare left after 8 steps, {b} after 16, {c} after 32 (over all starts, pushed or not). The figures that "
-          "compare with controls do not show that.\n\n"}
+LIMITS = {"pusht": "**What is wrong**: the block keeps its shape while nothing touches it. Pushed and turned for some steps it loses its corners, and in "
+          "some\nrollouts fades away for good: a block in a wrong place costs more squared error than none. Its area, of that in the real frames: {a}\n"
+          "after 8 steps, {b} after 16, {c} after 32 (over all starts, pushed or not). The figures that compare with controls do not show that.\n\n"}
 
 
 def parameters(folder):
