@@ -43,7 +43,7 @@ class SteadyGraph {
   std::string name_;
   at::Device device_;
   Work work_;
-  std::unique_ptr<Records> records_;  // none where the device has no graphs
+  std::unique_ptr<Records> records_;  // never null
 };
 
 }  // namespace orrery::layers

@@ -48,8 +48,6 @@ struct TemporaryFile {
   }
 };
 
-}  // namespace
-
 orrery::Video picture_from(const std::string& bytes, const std::filesystem::path& place) {
   const TemporaryFile file{place};
   std::ofstream(file.path, std::ios::binary) << bytes;
@@ -69,6 +67,8 @@ Opening open(const orrery::World& world, orrery::Video first, uint64_t seed, con
     out.shown = orrery::resize(out.first, {.height = world.height(), .width = world.width()}).frames;
   return out;
 }
+
+}  // namespace
 
 Session::Session(const Setting& setting, std::string name)
     : setting_(setting), name_(std::move(name)), prompt_(setting.prompt) {

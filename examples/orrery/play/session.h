@@ -33,9 +33,6 @@ struct Opening {
   uint64_t seed = 0;
   at::Tensor shown;  ///< uint8 [1,H,W,3], the world's size; none where it begins with words
 };
-Opening open(const orrery::World& world, orrery::Video first, uint64_t seed, const orrery::WorldPrompt& prompt);
-/// The picture in a file's bytes. Throws orrery::Error where they are none; `place` is a file that is gone afterwards.
-orrery::Video picture_from(const std::string& bytes, const std::filesystem::path& place);
 
 class Session {
  public:
