@@ -4,8 +4,12 @@
 
 namespace orrery::kernels {
 
-/// Keeps the kernels of this processor from instructions newer than "avx2", "sse4" or "ssse3"; false where the name is not
-/// known. Before the first kernel runs.
+/// Keeps the kernels of this processor from instructions newer than "avx512" (matrix tiles), "avx2", "sse4" or "ssse3"; false
+/// where the name is not known. Before the first kernel runs.
 bool limit_isa(std::string_view most);
+
+/// Whether matrix tiles (Intel AMX) may be used: the processor has them, the system permits them to this process, and they
+/// were not forbidden.
+bool has_tiles();
 
 }  // namespace orrery::kernels

@@ -11,6 +11,7 @@
 #include <hwy/foreach_target.h>
 // After foreach_target.
 #include "kernels/cpu/pack-inl.h"
+#include "kernels/cpu/round-inl.h"
 
 // Highway 1.0 has no target of AVX-512 with VNNI alone, so the one function that needs it names it itself.
 #undef ORRERY_VNNI
@@ -28,14 +29,14 @@ using Floats = hn::CappedTag<float, 16>;
 using Ints = hn::CappedTag<int32_t, 16>;
 
 // A unit is four bytes of a row, packed as 32 bits. Blocks as in matmul.cpp.
-constexpr int64_t kPerUnit = 4;
+constexpr int64_t kBytes = 4;
 constexpr int64_t kUnitBlock = 512;
 constexpr int64_t kColumnBlock = 240;
 static_assert(kColumnBlock % kPanelColumns == 0);
 
 // Interleaving goes by four units.
 int64_t UnitsOf(int64_t depth) {
-  return (depth + 4 * kPerUnit - 1) / (4 * kPerUnit) * 4;
+  return (depth + 4 * kBytes - 1) / (4 * kBytes) * 4;
 }
 
 bool UsesVnni() {
@@ -47,10 +48,6 @@ bool UsesVnni() {
 #endif
 }
 
-// How inputs are rounded: to ±levels, and `offset` added, since the instructions take one side unsigned.
-struct Rounding {
-  int32_t levels, offset;
-};
 // x86's older instruction adds two products in 16 bits: of 7-bit inputs and 8-bit weights none overflows.
 Rounding InputRounding() {
   return HWY_ARCH_X86 && HWY_TARGET != HWY_SCALAR && !UsesVnni() ? Rounding{63, 64} : Rounding{127, 128};
@@ -112,7 +109,7 @@ HWY_INLINE hn::Vec<Ints> Dot(hn::Vec<Ints> input, hn::Vec<Ints> weight) {
   const hn::RebindToUnsigned<Ints> bits;
   const auto unsigned_byte = [&](auto v) { return hn::BitCast(Ints(), hn::ShiftRight<24>(hn::BitCast(bits, v))); };
   hn::Vec<Ints> sum = hn::Mul(unsigned_byte(input), hn::ShiftRight<24>(weight));
-  for (int i = 1; i < kPerUnit; ++i) {
+  for (int i = 1; i < kBytes; ++i) {
     input = hn::ShiftLeft<8>(input);
     weight = hn::ShiftLeft<8>(weight);
     sum = hn::Add(sum, hn::Mul(unsigned_byte(input), hn::ShiftRight<24>(weight)));
@@ -156,9 +153,9 @@ void MultiplyFours(const uint8_t* inputs, const uint8_t* weights, int64_t units,
   for (int64_t unit = 0; unit < units; ++unit)
     for (int64_t row = 0; row < kTileRows; ++row)
       for (int64_t column = 0; column < kPanelColumns; ++column)
-        for (int64_t i = 0; i < kPerUnit; ++i)
-          tile[row * kPanelColumns + column] += static_cast<int32_t>(inputs[(unit * kTileRows + row) * kPerUnit + i]) *
-                                                static_cast<int8_t>(weights[(unit * kPanelColumns + column) * kPerUnit + i]);
+        for (int64_t i = 0; i < kBytes; ++i)
+          tile[row * kPanelColumns + column] += static_cast<int32_t>(inputs[(unit * kTileRows + row) * kBytes + i]) *
+                                                static_cast<int8_t>(weights[(unit * kPanelColumns + column) * kBytes + i]);
 }
 #endif
 
@@ -169,31 +166,12 @@ void MultiplyTile(const uint8_t* inputs, const uint8_t* weights, int64_t units, 
   MultiplyFours(inputs, weights, units, tile);
 }
 
-// Units [start, start + count) of kUnitLanes rows of bytes [·, depth] to to[unit · stride + row]; rows from `valid` on are
-// zeros, and so is what lies behind `depth`.
-void Interleave(const uint8_t* rows, int64_t row_stride, int64_t valid, int64_t depth, int64_t start, int64_t count,
-                uint32_t* to, int64_t stride) {
-  int64_t unit = start;
-#if HWY_TARGET != HWY_SCALAR
-  const Units units;
-  const hn::Repartition<uint8_t, Units> bytes;
-  const int64_t whole = std::min(count, depth / kPerUnit - start) / kUnitLanes * kUnitLanes;
-  for (; unit < start + whole; unit += kInterleaved) {
-    const auto load = [&](int64_t row, int64_t i) {
-      if (row >= valid) return hn::Zero(units);
-      return hn::BitCast(units, hn::LoadU(bytes, rows + row * row_stride + (unit + i) * kPerUnit));
-    };
-    InterleaveRows(load, std::min(kInterleaved, start + whole - unit), to + (unit - start) * stride, stride);
-  }
-  unit = start + std::max<int64_t>(whole, 0);
-#endif
-  for (; unit < start + count; ++unit)
-    for (int64_t row = 0; row < kUnitLanes; ++row) {
-      uint8_t four[kPerUnit] = {};
-      for (int64_t i = 0; row < valid && i < std::min(kPerUnit, depth - unit * kPerUnit); ++i)
-        four[i] = rows[row * row_stride + unit * kPerUnit + i];
-      std::memcpy(to + (unit - start) * stride + row, four, sizeof four);
-    }
+// Units [start, start + count) of kUnitLanes rows of bytes [·, depth]; what lies behind `depth` is zeros.
+void InterleaveUnits(const uint8_t* rows, int64_t row_stride, int64_t valid, int64_t depth, int64_t start, int64_t count,
+                     uint32_t* to, int64_t stride) {
+  const int64_t bytes = std::min(count * kBytes, depth - start * kBytes);
+  Interleave(rows + start * kBytes, row_stride, valid, bytes, to, stride);
+  for (int64_t unit = units_of<uint8_t>(bytes); unit < count; ++unit) std::fill_n(to + unit * stride, kUnitLanes, 0u);
 }
 
 // tile · scales added to the output, or put there with the bias.
@@ -236,13 +214,13 @@ void MultiplyInt8(const MatmulInt8& matmul, int64_t first_column, int64_t last_c
       const int64_t units = std::min(kUnitBlock, all_units - first);
       const int64_t padded = (columns + kPanelColumns - 1) / kPanelColumns * kPanelColumns;
       for (int64_t column = 0; column < padded; column += kUnitLanes)
-        Interleave(reinterpret_cast<const uint8_t*>(matmul.weight) + (start + column) * depth, depth, columns - column,
-                   depth, first, units, panels + column / kPanelColumns * kPanelColumns * units + column % kPanelColumns,
-                   kPanelColumns);
+        InterleaveUnits(reinterpret_cast<const uint8_t*>(matmul.weight) + (start + column) * depth, depth, columns - column,
+                        depth, first, units,
+                        panels + column / kPanelColumns * kPanelColumns * units + column % kPanelColumns, kPanelColumns);
       for (int64_t column = 0; column < columns; ++column) {
         const int8_t* row = matmul.weight + (start + column) * depth;
         int32_t sum = 0;
-        for (int64_t k = first * kPerUnit; k < std::min(depth, (first + units) * kPerUnit); ++k) sum += row[k];
+        for (int64_t k = first * kBytes; k < std::min(depth, (first + units) * kBytes); ++k) sum += row[k];
         excess[column] = offset * sum;
       }
       for (int64_t row = 0; row < matmul.rows; row += kTileRows) {
@@ -257,37 +235,6 @@ void MultiplyInt8(const MatmulInt8& matmul, int64_t first_column, int64_t last_c
   }
 }
 
-// x / scale to the nearest integer, plus the offset; returns the scale.
-float RoundRow(const float* HWY_RESTRICT x, int64_t depth, uint8_t* HWY_RESTRICT to) {
-  const Floats d;
-  const Ints i32;
-  const hn::Rebind<uint8_t, Floats> d8;
-  const Rounding rounding = InputRounding();
-  auto largest = hn::Zero(d), nothing = hn::Zero(d);
-  const int64_t whole = depth / kUnitLanes * kUnitLanes;
-  for (int64_t k = 0; k < whole; k += kUnitLanes) {
-    const auto value = hn::LoadU(d, x + k);
-    largest = hn::Max(largest, hn::Abs(value));
-    nothing = hn::MulAdd(value, hn::Zero(d), nothing);  // 0, or NaN where something is not finite
-  }
-  float most = hn::GetLane(hn::MaxOfLanes(d, largest)), none = hn::GetLane(hn::SumOfLanes(d, nothing));
-  for (int64_t k = whole; k < depth; ++k) {
-    most = std::max(most, std::abs(x[k]));
-    none += x[k] * 0.0f;
-  }
-  if (most == 0 || none != 0) {
-    std::fill_n(to, depth, static_cast<uint8_t>(rounding.offset));
-    return none;  // 0 or NaN
-  }
-  const float levels = static_cast<float>(rounding.levels), inverse = levels / most;
-  for (int64_t k = 0; k < whole; k += kUnitLanes) {
-    const auto rounded = hn::NearestInt(hn::Mul(hn::LoadU(d, x + k), hn::Set(d, inverse)));
-    hn::StoreU(hn::DemoteTo(d8, hn::Add(rounded, hn::Set(i32, rounding.offset))), d8, to + k);
-  }
-  for (int64_t k = whole; k < depth; ++k) to[k] = static_cast<uint8_t>(std::lrint(x[k] * inverse) + rounding.offset);
-  return most / levels;
-}
-
 void PackInt8Inputs(const float* inputs, int64_t rows, int64_t depth, int64_t first_panel, int64_t last_panel,
                     uint8_t* packed, float* scales, uint8_t* scratch) {
   const int64_t units = UnitsOf(depth);
@@ -295,13 +242,13 @@ void PackInt8Inputs(const float* inputs, int64_t rows, int64_t depth, int64_t fi
   for (int64_t panel = first_panel; panel < last_panel; ++panel) {
     const int64_t first = panel * kTileRows, valid = std::min(kTileRows, rows - first);
     for (int64_t row = 0; row < valid; ++row)
-      scales[first + row] = RoundRow(inputs + (first + row) * depth, depth, scratch + row * depth);
+      scales[first + row] = RoundRow(inputs + (first + row) * depth, depth, InputRounding(), scratch + row * depth);
     uint8_t* to = packed + 4 * first * units;
     for (int64_t unit = 0; unit < units; unit += kInterleaved) {
       const int64_t count = std::min(kInterleaved, units - unit);
       for (int64_t part = 0; part < kTileRows; part += kUnitLanes) {
         const int64_t lanes = std::min(kUnitLanes, kTileRows - part);
-        Interleave(scratch + part * depth, depth, valid - part, depth, unit, count, block, kUnitLanes);
+        InterleaveUnits(scratch + part * depth, depth, valid - part, depth, unit, count, block, kUnitLanes);
         for (int64_t i = 0; i < count; ++i)
           std::memcpy(to + 4 * ((unit + i) * kTileRows + part), block + i * kUnitLanes, static_cast<size_t>(4 * lanes));
       }

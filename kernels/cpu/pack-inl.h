@@ -6,9 +6,12 @@
 #define ORRERY_KERNELS_CPU_PACK_INL_H_
 #endif
 
+#include <hwy/cache_control.h>
 #include <hwy/highway.h>
 
+#include <algorithm>
 #include <cstdint>
+#include <cstring>
 
 HWY_BEFORE_NAMESPACE();
 namespace orrery::kernels::HWY_NAMESPACE {
@@ -69,6 +72,47 @@ HWY_INLINE void InterleaveRows(Load&& load, int64_t count, uint32_t* HWY_RESTRIC
   }
 }
 #endif
+
+/// Weights of 16 and 8 bits are transposed in pairs and fours along the depth, which halves and quarters the work.
+template <typename T>
+constexpr int64_t kPerUnit = sizeof(uint32_t) / sizeof(T);
+
+template <typename T>
+int64_t units_of(int64_t depth) {
+  return (depth + kPerUnit<T> - 1) / kPerUnit<T>;
+}
+
+/// kUnitLanes rows of `depth` numbers interleaved: to[unit][lane]; rows from `valid` on are zeros.
+template <typename T>
+void Interleave(const T* from, int64_t from_stride, int64_t valid, int64_t depth, uint32_t* to, int64_t stride) {
+  constexpr int64_t per = kPerUnit<T>;
+  int64_t whole = 0;
+#if HWY_TARGET != HWY_SCALAR
+  const Units units;
+  const hn::Repartition<T, Units> d;
+  whole = depth / per / kUnitLanes * kUnitLanes;
+  for (int64_t start = 0; start < whole; start += kInterleaved) {
+    const int64_t count = std::min(kInterleaved, whole - start);
+    // Sixteen rows are more streams than the processor follows by itself. What is asked for behind a row's end does no harm.
+    for (int64_t r = 0; r < std::min(valid, kUnitLanes); ++r)
+      for (int64_t ahead = kInterleaved; ahead < 2 * kInterleaved; ahead += 16)
+        hwy::Prefetch(from + r * from_stride + (start + ahead) * per);
+    InterleaveRows(
+        [&](int64_t r, int64_t unit) {
+          if (r >= valid) return hn::Zero(units);
+          return hn::BitCast(units, hn::LoadU(d, from + r * from_stride + (start + unit) * per));
+        },
+        count, to + start * stride, stride);
+  }
+#endif
+  for (int64_t unit = whole; unit < units_of<T>(depth); ++unit)
+    for (int64_t r = 0; r < kUnitLanes; ++r) {
+      T parts[sizeof(uint32_t) / sizeof(T)] = {};
+      for (int64_t i = 0; r < valid && i < std::min(per, depth - unit * per); ++i)
+        parts[i] = from[r * from_stride + unit * per + i];
+      std::memcpy(to + unit * stride + r, parts, sizeof parts);
+    }
+}
 
 }  // namespace orrery::kernels::HWY_NAMESPACE
 HWY_AFTER_NAMESPACE();

@@ -10,7 +10,9 @@
 #include "kernels/matmul.h"
 #include "kernels/matmul_int8.h"
 #include "ops/counted.h"
+#include "ops/product_parts.h"
 #include "ops/shares.h"
+#include "ops/tile_matmul.h"
 #include "orrery/error.h"
 
 namespace orrery::ops {
@@ -117,20 +119,6 @@ void directly(const Block& block, float* packed) {
       block.columns, packed);
 }
 
-// Parts of nearly equal size: how much each has, a multiple of `unit`, at most `most` (one as well).
-int64_t part_of(int64_t size, int64_t most, int64_t unit) {
-  const int64_t parts = (size + most - 1) / most;
-  return ((size + parts - 1) / parts + unit - 1) / unit * unit;
-}
-
-kernels::WeightStorage storage_of(const at::Tensor& weight) {
-  switch (weight.scalar_type()) {
-    case at::kFloat: return kernels::WeightStorage::kFloat32;
-    case at::kBFloat16: return kernels::WeightStorage::kBFloat16;
-    default: return kernels::WeightStorage::kFloat8;
-  }
-}
-
 // The product of rows with a float weight, written to `output`.
 void multiply_floats(const at::Tensor& input, const at::Tensor& weight, const float* bias, const at::Tensor& output) {
   const int64_t rows = input.size(0), depth = input.size(1), columns = weight.size(0);
@@ -227,6 +215,12 @@ at::Tensor matmul(const at::Tensor& input, const at::Tensor& weight, const at::T
   const at::Tensor rows = input.reshape({-1, depth}).contiguous();
   const at::Tensor added = bias.defined() ? bias.to(at::kFloat).contiguous() : bias;
   const float* added_data = added.defined() ? added.const_data_ptr<float>() : nullptr;
+  auto shape = input.sizes().vec();
+  shape.back() = columns;
+  if (uses_tiles()) {
+    const at::Tensor factors = scales.defined() ? scales.to(at::kFloat).contiguous() : scales;
+    return counted.done(tile_matmul(rows, weight, factors, added).view(shape));
+  }
   at::Tensor output = at::empty({rows.size(0), columns}, rows.options());
   if (weight.scalar_type() == at::kChar) {
     multiply_int8(rows, weight, scales, added_data, output);
@@ -238,8 +232,6 @@ at::Tensor matmul(const at::Tensor& input, const at::Tensor& weight, const at::T
   } else {
     multiply_floats(rows, weight, added_data, output);
   }
-  auto shape = input.sizes().vec();
-  shape.back() = columns;
   return counted.done(output.view(shape));
 }
 

@@ -15,7 +15,8 @@ bool takes_matmul(const at::Tensor& input, const at::Tensor& weight);
 /// one level of Strassen's algorithm: an eighth less arithmetic, with the sums of its operands made while they are packed.
 /// It is exact in real numbers; in float32 its error is like any other order of summation's, measured against the whole
 /// product. With an int8 weight the input is rounded to 8 bits too (7 where int8_input_levels() is 63), each row by its own
-/// largest element; sums are whole numbers. Throws Error(kArgument) where the shapes do not fit.
+/// largest element; sums are whole numbers. Where there are matrix tiles tile_matmul() does all of it, without Strassen.
+/// Throws Error(kArgument) where the shapes do not fit.
 at::Tensor matmul(const at::Tensor& input, const at::Tensor& weight, const at::Tensor& scales = {},
                   const at::Tensor& bias = {});
 
