@@ -14,7 +14,7 @@
 namespace orrery::kernels {
 namespace {
 
-bool tiles_forbidden = false;
+bool tiles_forbidden = false, avx_vnni_allowed = true;
 
 bool find_tiles() {
 #if HWY_ARCH_X86_64 && defined(__linux__)
@@ -34,10 +34,13 @@ bool find_tiles() {
 
 bool limit_isa([[maybe_unused]] std::string_view most) {
 #if HWY_ARCH_X86
+  using Name = std::pair<std::string_view, int64_t>;
   for (const auto& [name, target] :
-       {std::pair<std::string_view, int64_t>{"avx512", 0}, {"avx2", HWY_AVX2}, {"sse4", HWY_SSE4}, {"ssse3", HWY_SSSE3}})
+       {Name{"avx512", 0}, Name{"avx2_vnni", HWY_AVX2}, Name{"avx2", HWY_AVX2}, Name{"sse4", HWY_SSE4},
+        Name{"ssse3", HWY_SSSE3}})
     if (name == most) {
       tiles_forbidden = true;
+      avx_vnni_allowed = name == "avx2_vnni";
       if (target != 0) hwy::DisableTargets(target - 1);  // the better a target, the lower its bit
       return true;
     }
@@ -48,6 +51,10 @@ bool limit_isa([[maybe_unused]] std::string_view most) {
 bool has_tiles() {
   static const bool found = !tiles_forbidden && find_tiles();
   return found;
+}
+
+bool allows_avx_vnni() {
+  return avx_vnni_allowed;
 }
 
 }  // namespace orrery::kernels

@@ -28,31 +28,47 @@ static_assert(kColumnBlock % kPanelColumns == 0);
 
 // Steps of the depth that packed weights are asked for ahead: they come from the second-level cache.
 constexpr int64_t kAhead = 8;
+// Steps between two lines of inputs that are asked for, and a line's floats.
+constexpr int64_t kSteps = 4, kLine = 16;
 
-// tile[row][column] = Σ inputs[k][row] · weights[k][column]
-HWY_NOINLINE void MultiplyTile(const float* HWY_RESTRICT inputs, const float* HWY_RESTRICT weights, int64_t depth,
-                               float* HWY_RESTRICT tile) {
+// One step of the depth, for every register of the tile.
+HWY_INLINE void MultiplyStep(const float* HWY_RESTRICT inputs, const float* HWY_RESTRICT weights,
+                             Vector (&sum)[kTileRows][kPanelRegisters]) {
+  const Floats d;
+  Vector weight[kPanelRegisters];
+#pragma GCC unroll 4
+  for (int64_t i = 0; i < kPanelRegisters; ++i) weight[i] = hn::Load(d, weights + i * kUnitLanes);
+#pragma GCC unroll 4
+  for (int64_t column = 0; column < kPanelColumns; column += 16) hwy::Prefetch(weights + kAhead * kPanelColumns + column);
+#pragma GCC unroll 16
+  for (int64_t row = 0; row < kTileRows; ++row) {
+    const Vector input = hn::Set(d, inputs[row]);
+#pragma GCC unroll 4
+    for (int64_t i = 0; i < kPanelRegisters; ++i) sum[row][i] = hn::MulAdd(input, weight[i], sum[row][i]);
+  }
+}
+
+// tile[row][column] = Σ inputs[k][row] · weights[k][column]. A cache line behind `ahead` is asked for every kSteps steps:
+// inputs of the next tiles, which come from the third-level cache.
+HWY_NOINLINE void MultiplyTile(const float* HWY_RESTRICT inputs, const float* HWY_RESTRICT weights, const float* ahead,
+                               int64_t depth, float* HWY_RESTRICT tile) {
   const Floats d;
   Vector sum[kTileRows][kPanelRegisters];
 #pragma GCC unroll 16
   for (int64_t row = 0; row < kTileRows; ++row)
 #pragma GCC unroll 4
     for (int64_t i = 0; i < kPanelRegisters; ++i) sum[row][i] = hn::Zero(d);
-  for (int64_t k = 0; k < depth; ++k) {
-    Vector weight[kPanelRegisters];
-#pragma GCC unroll 4
-    for (int64_t i = 0; i < kPanelRegisters; ++i) weight[i] = hn::Load(d, weights + i * kUnitLanes);
-#pragma GCC unroll 4
-    for (int64_t column = 0; column < kPanelColumns; column += 16) hwy::Prefetch(weights + kAhead * kPanelColumns + column);
-#pragma GCC unroll 16
-    for (int64_t row = 0; row < kTileRows; ++row) {
-      const Vector input = hn::Set(d, inputs[row]);
-#pragma GCC unroll 4
-      for (int64_t i = 0; i < kPanelRegisters; ++i) sum[row][i] = hn::MulAdd(input, weight[i], sum[row][i]);
-    }
-    inputs += kTileRows;
-    weights += kPanelColumns;
+  int64_t k = 0;
+  for (; k + kSteps <= depth; k += kSteps) {
+    hwy::Prefetch(ahead);
+    ahead += kLine;
+#pragma GCC unroll 8
+    for (int64_t step = 0; step < kSteps; ++step)
+      MultiplyStep(inputs + step * kTileRows, weights + step * kPanelColumns, sum);
+    inputs += kSteps * kTileRows;
+    weights += kSteps * kPanelColumns;
   }
+  for (; k < depth; ++k, inputs += kTileRows, weights += kPanelColumns) MultiplyStep(inputs, weights, sum);
 #pragma GCC unroll 16
   for (int64_t row = 0; row < kTileRows; ++row)
 #pragma GCC unroll 4
@@ -126,15 +142,20 @@ void ExpandTerm(const uint32_t* HWY_RESTRICT first, const uint32_t* HWY_RESTRICT
 // Every tile of one product: the packed inputs from `k` on times a block of the weight.
 void MultiplyTiles(const Matmul& matmul, const Product& product, const float* inputs, int64_t k, int64_t depth,
                    const float* panels, int64_t panel_floats, int64_t first_column, int64_t columns) {
+  // A tile asks for so much of the next rows' panel, and so many tiles for all of it.
+  const int64_t lines = depth / kSteps * kLine;
+  constexpr int64_t kTiles = (kTileRows * kSteps + kLine - 1) / kLine;
   HWY_ALIGN float tile[kTileRows * kPanelColumns];
   for (int64_t row = 0; row < matmul.rows; row += kTileRows) {
     const float* panel = inputs + row * matmul.depth + k * kTileRows;
+    const float* next = panel + kTileRows * matmul.depth;
     const int64_t rows = std::min(kTileRows, matmul.rows - row);
     for (int64_t column = 0; column < columns; column += kPanelColumns) {
       const int64_t place = row * matmul.output_stride + first_column + column;
       for (const ProductTarget& target : product.targets)
         if (target.data) Prefetch(target.data + place, rows, matmul.output_stride);
-      MultiplyTile(panel, panels + column / kPanelColumns * panel_floats, depth, tile);
+      MultiplyTile(panel, panels + column / kPanelColumns * panel_floats, next + column / kPanelColumns % kTiles * lines,
+                   depth, tile);
       for (const ProductTarget& target : product.targets)
         if (target.data)
           AddTile(tile, rows, std::min(kPanelColumns, columns - column), target, target.data + place, matmul.output_stride,

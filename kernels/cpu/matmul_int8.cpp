@@ -1,9 +1,12 @@
 #include "kernels/matmul_int8.h"
 
+#include <hwy/cache_control.h>
+
 #include <algorithm>
 #include <cmath>
 #include <cstring>
 
+#include "kernels/isa.h"
 #include "kernels/matmul.h"
 
 #undef HWY_TARGET_INCLUDE
@@ -13,9 +16,12 @@
 #include "kernels/cpu/pack-inl.h"
 #include "kernels/cpu/round-inl.h"
 
-// Highway 1.0 has no target of AVX-512 with VNNI alone, so the one function that needs it names it itself.
+// vpdpbusd: 512 bits wide (AVX512-VNNI) or 256 (AVX-VNNI, of processors that have no AVX-512). Highway 1.0 has no target with
+// either alone, so the instruction is written by name and the processor asked.
 #undef ORRERY_VNNI
-#if HWY_ARCH_X86 && HWY_TARGET == HWY_AVX3 && !HWY_COMPILER_MSVC
+#if !HWY_ARCH_X86_64 || HWY_COMPILER_MSVC
+#define ORRERY_VNNI 0
+#elif HWY_TARGET == HWY_AVX3 || HWY_TARGET == HWY_AVX2
 #define ORRERY_VNNI 1
 #else
 #define ORRERY_VNNI 0
@@ -33,6 +39,9 @@ constexpr int64_t kBytes = 4;
 constexpr int64_t kUnitBlock = 512;
 constexpr int64_t kColumnBlock = 240;
 static_assert(kColumnBlock % kPanelColumns == 0);
+// Units that packed weights are asked for ahead, units between two lines of inputs that are asked for (a divisor of every
+// count of units), bytes of a line.
+constexpr int64_t kAhead = 8, kUnits = 4, kLine = 64;
 
 // Interleaving goes by four units.
 int64_t UnitsOf(int64_t depth) {
@@ -40,50 +49,21 @@ int64_t UnitsOf(int64_t depth) {
 }
 
 bool UsesVnni() {
-#if ORRERY_VNNI
+#if ORRERY_VNNI && HWY_TARGET == HWY_AVX3
   static const bool vnni = __builtin_cpu_supports("avx512vnni");
   return vnni;
+#elif ORRERY_VNNI
+  static const bool vnni = __builtin_cpu_supports("avxvnni");
+  return vnni && allows_avx_vnni();
 #else
   return false;
 #endif
 }
 
-// x86's older instruction adds two products in 16 bits: of 7-bit inputs and 8-bit weights none overflows.
+// x86's older instruction, pmaddubsw, adds two products in 16 bits: of 7-bit inputs and 8-bit weights none overflows.
 Rounding InputRounding() {
   return HWY_ARCH_X86 && HWY_TARGET != HWY_SCALAR && !UsesVnni() ? Rounding{63, 64} : Rounding{127, 128};
 }
-
-#if ORRERY_VNNI
-__attribute__((target("avx512vnni"))) HWY_NOINLINE void MultiplyVnni(const uint8_t* HWY_RESTRICT inputs,
-                                                                     const uint8_t* HWY_RESTRICT weights, int64_t units,
-                                                                     int32_t* HWY_RESTRICT tile) {
-  __m512i sum[kTileRows][kPanelRegisters];
-#pragma GCC unroll 16
-  for (int64_t row = 0; row < kTileRows; ++row)
-#pragma GCC unroll 4
-    for (int64_t i = 0; i < kPanelRegisters; ++i) sum[row][i] = _mm512_setzero_si512();
-  for (int64_t unit = 0; unit < units; ++unit) {
-    __m512i weight[kPanelRegisters];
-#pragma GCC unroll 4
-    for (int64_t i = 0; i < kPanelRegisters; ++i) weight[i] = _mm512_load_si512(weights + 64 * i);
-#pragma GCC unroll 16
-    for (int64_t row = 0; row < kTileRows; ++row) {
-      int32_t four;
-      std::memcpy(&four, inputs + 4 * row, sizeof four);
-      const __m512i input = _mm512_set1_epi32(four);
-#pragma GCC unroll 4
-      for (int64_t i = 0; i < kPanelRegisters; ++i) sum[row][i] = _mm512_dpbusd_epi32(sum[row][i], input, weight[i]);
-    }
-    inputs += 4 * kTileRows;
-    weights += 4 * kPanelColumns;
-  }
-#pragma GCC unroll 16
-  for (int64_t row = 0; row < kTileRows; ++row)
-#pragma GCC unroll 4
-    for (int64_t i = 0; i < kPanelRegisters; ++i)
-      _mm512_store_si512(tile + row * kPanelColumns + i * kUnitLanes, sum[row][i]);
-}
-#endif
 
 #if HWY_TARGET != HWY_SCALAR
 // The sums of four products of an unsigned and a signed byte.
@@ -118,8 +98,28 @@ HWY_INLINE hn::Vec<Ints> Dot(hn::Vec<Ints> input, hn::Vec<Ints> weight) {
 }
 #endif
 
-HWY_NOINLINE void MultiplyFours(const uint8_t* HWY_RESTRICT inputs, const uint8_t* HWY_RESTRICT weights, int64_t units,
-                                int32_t* HWY_RESTRICT tile) {
+// sum + the sums of four products.
+template <bool kVnni>
+HWY_INLINE hn::Vec<Ints> AddDot(hn::Vec<Ints> sum, hn::Vec<Ints> input, hn::Vec<Ints> weight) {
+#if ORRERY_VNNI && HWY_TARGET == HWY_AVX3
+  if constexpr (kVnni) {
+    asm("vpdpbusd %2, %1, %0" : "+v"(sum.raw) : "v"(input.raw), "v"(weight.raw));
+    return sum;
+  }
+#elif ORRERY_VNNI
+  if constexpr (kVnni) {
+    asm("%{vex%} vpdpbusd %2, %1, %0" : "+x"(sum.raw) : "x"(input.raw), "x"(weight.raw));
+    return sum;
+  }
+#endif
+  return hn::Add(sum, Dot(input, weight));
+}
+
+// tile[row][column] = Σ inputs[unit][row] · weights[unit][column], of units of four bytes. A cache line behind `ahead` is
+// asked for every kUnits units: inputs of the next tiles.
+template <bool kVnni>
+HWY_NOINLINE void MultiplyUnits(const uint8_t* HWY_RESTRICT inputs, const uint8_t* HWY_RESTRICT weights, const uint8_t* ahead,
+                                int64_t units, int32_t* HWY_RESTRICT tile) {
   const Ints d;
   const hn::Repartition<uint8_t, Ints> d8;
   hn::Vec<Ints> sum[kTileRows][kPanelRegisters];
@@ -127,20 +127,30 @@ HWY_NOINLINE void MultiplyFours(const uint8_t* HWY_RESTRICT inputs, const uint8_
   for (int64_t row = 0; row < kTileRows; ++row)
 #pragma GCC unroll 4
     for (int64_t i = 0; i < kPanelRegisters; ++i) sum[row][i] = hn::Zero(d);
-  for (int64_t unit = 0; unit < units; ++unit) {
-    hn::Vec<Ints> weight[kPanelRegisters];
+  // Unrolled, the longer sequence would be summed in another order and run out of registers.
+  constexpr int64_t kSteps = kVnni ? kUnits : 1;
+  for (int64_t unit = 0; unit < units; unit += kSteps) {
+    hwy::Prefetch(ahead);
+    ahead += kLine / kUnits * kSteps;
+#pragma GCC unroll 8
+    for (int64_t step = 0; step < kSteps; ++step) {
+      hn::Vec<Ints> weight[kPanelRegisters];
 #pragma GCC unroll 4
-    for (int64_t i = 0; i < kPanelRegisters; ++i) weight[i] = hn::BitCast(d, hn::Load(d8, weights + i * 4 * kUnitLanes));
+      for (int64_t i = 0; i < kPanelRegisters; ++i) weight[i] = hn::BitCast(d, hn::Load(d8, weights + i * 4 * kUnitLanes));
+#pragma GCC unroll 4
+      for (int64_t column = 0; column < 4 * kPanelColumns; column += kLine)
+        hwy::Prefetch(weights + kAhead * 4 * kPanelColumns + column);
 #pragma GCC unroll 16
-    for (int64_t row = 0; row < kTileRows; ++row) {
-      int32_t four;
-      std::memcpy(&four, inputs + 4 * row, sizeof four);
-      const auto input = hn::Set(d, four);
+      for (int64_t row = 0; row < kTileRows; ++row) {
+        int32_t four;
+        std::memcpy(&four, inputs + 4 * row, sizeof four);
+        const auto input = hn::Set(d, four);
 #pragma GCC unroll 4
-      for (int64_t i = 0; i < kPanelRegisters; ++i) sum[row][i] = hn::Add(sum[row][i], Dot(input, weight[i]));
+        for (int64_t i = 0; i < kPanelRegisters; ++i) sum[row][i] = AddDot<kVnni>(sum[row][i], input, weight[i]);
+      }
+      inputs += 4 * kTileRows;
+      weights += 4 * kPanelColumns;
     }
-    inputs += 4 * kTileRows;
-    weights += 4 * kPanelColumns;
   }
 #pragma GCC unroll 16
   for (int64_t row = 0; row < kTileRows; ++row)
@@ -148,7 +158,8 @@ HWY_NOINLINE void MultiplyFours(const uint8_t* HWY_RESTRICT inputs, const uint8_
     for (int64_t i = 0; i < kPanelRegisters; ++i) hn::Store(sum[row][i], d, tile + row * kPanelColumns + i * kUnitLanes);
 }
 #else
-void MultiplyFours(const uint8_t* inputs, const uint8_t* weights, int64_t units, int32_t* tile) {
+template <bool>
+void MultiplyUnits(const uint8_t* inputs, const uint8_t* weights, const uint8_t*, int64_t units, int32_t* tile) {
   std::fill_n(tile, kTileRows * kPanelColumns, 0);
   for (int64_t unit = 0; unit < units; ++unit)
     for (int64_t row = 0; row < kTileRows; ++row)
@@ -159,11 +170,9 @@ void MultiplyFours(const uint8_t* inputs, const uint8_t* weights, int64_t units,
 }
 #endif
 
-void MultiplyTile(const uint8_t* inputs, const uint8_t* weights, int64_t units, int32_t* tile) {
-#if ORRERY_VNNI
-  if (UsesVnni()) return MultiplyVnni(inputs, weights, units, tile);
-#endif
-  MultiplyFours(inputs, weights, units, tile);
+void MultiplyTile(const uint8_t* inputs, const uint8_t* weights, const uint8_t* ahead, int64_t units, int32_t* tile) {
+  if (ORRERY_VNNI && UsesVnni()) return MultiplyUnits<ORRERY_VNNI>(inputs, weights, ahead, units, tile);
+  MultiplyUnits<false>(inputs, weights, ahead, units, tile);
 }
 
 // Units [start, start + count) of kUnitLanes rows of bytes [·, depth]; what lies behind `depth` is zeros.
@@ -223,10 +232,15 @@ void MultiplyInt8(const MatmulInt8& matmul, int64_t first_column, int64_t last_c
         for (int64_t k = first * kBytes; k < std::min(depth, (first + units) * kBytes); ++k) sum += row[k];
         excess[column] = offset * sum;
       }
+      // A tile asks for so much of the next rows' panel, and so many tiles for all of it.
+      const int64_t lines = units / kUnits * kLine;
+      constexpr int64_t kTiles = (4 * kTileRows * kUnits + kLine - 1) / kLine;
       for (int64_t row = 0; row < matmul.rows; row += kTileRows) {
         const uint8_t* inputs = matmul.inputs + 4 * (row * all_units + first * kTileRows);
+        const uint8_t* next = inputs + 4 * kTileRows * all_units;
         for (int64_t column = 0; column < columns; column += kPanelColumns) {
-          MultiplyTile(inputs, reinterpret_cast<const uint8_t*>(panels + column * units), units, tile);
+          MultiplyTile(inputs, reinterpret_cast<const uint8_t*>(panels + column * units),
+                       next + column / kPanelColumns % kTiles * lines, units, tile);
           AddTile(tile, matmul, row, std::min(kTileRows, matmul.rows - row), start + column,
                   std::min(kPanelColumns, columns - column), excess + column, first == 0);
         }

@@ -20,8 +20,8 @@ bool takes_matmul(const at::Tensor& input, const at::Tensor& weight);
 at::Tensor matmul(const at::Tensor& input, const at::Tensor& weight, const at::Tensor& scales = {},
                   const at::Tensor& bias = {});
 
-/// What a row's largest input becomes beside an int8 weight: 127, or 63 on x86 without AVX512-VNNI, whose instruction adds
-/// two products in 16 bits, where 8-bit inputs would overflow.
+/// What a row's largest input becomes beside an int8 weight: 127, or 63 on x86 without AVX512-VNNI or AVX-VNNI, whose
+/// instruction adds two products in 16 bits, where 8-bit inputs would overflow.
 int64_t int8_input_levels();
 
 }  // namespace orrery::ops
