@@ -116,7 +116,7 @@ HWY_INLINE hn::Vec<Ints> AddDot(hn::Vec<Ints> sum, hn::Vec<Ints> input, hn::Vec<
 }
 
 // tile[row][column] = Σ inputs[unit][row] · weights[unit][column], of units of four bytes. A cache line behind `ahead` is
-// asked for every kUnits units: inputs of the next tiles.
+// asked for every kUnits units: inputs of the next tiles. Only with AVX-VNNI: other forms wait for their arithmetic.
 template <bool kVnni>
 HWY_NOINLINE void MultiplyUnits(const uint8_t* HWY_RESTRICT inputs, const uint8_t* HWY_RESTRICT weights, const uint8_t* ahead,
                                 int64_t units, int32_t* HWY_RESTRICT tile) {
@@ -127,10 +127,11 @@ HWY_NOINLINE void MultiplyUnits(const uint8_t* HWY_RESTRICT inputs, const uint8_
   for (int64_t row = 0; row < kTileRows; ++row)
 #pragma GCC unroll 4
     for (int64_t i = 0; i < kPanelRegisters; ++i) sum[row][i] = hn::Zero(d);
-  // Unrolled, the longer sequence would be summed in another order and run out of registers.
-  constexpr int64_t kSteps = kVnni ? kUnits : 1;
+  constexpr bool kAsksAhead = kVnni && !kManyRegisters;
+  // Unrolled, the longer sequence of pmaddubsw would be summed in another order and run out of registers.
+  constexpr int64_t kSteps = kAsksAhead ? kUnits : 1;
   for (int64_t unit = 0; unit < units; unit += kSteps) {
-    hwy::Prefetch(ahead);
+    if constexpr (kAsksAhead) hwy::Prefetch(ahead);
     ahead += kLine / kUnits * kSteps;
 #pragma GCC unroll 8
     for (int64_t step = 0; step < kSteps; ++step) {
@@ -138,7 +139,7 @@ HWY_NOINLINE void MultiplyUnits(const uint8_t* HWY_RESTRICT inputs, const uint8_
 #pragma GCC unroll 4
       for (int64_t i = 0; i < kPanelRegisters; ++i) weight[i] = hn::BitCast(d, hn::Load(d8, weights + i * 4 * kUnitLanes));
 #pragma GCC unroll 4
-      for (int64_t column = 0; column < 4 * kPanelColumns; column += kLine)
+      for (int64_t column = 0; kAsksAhead && column < 4 * kPanelColumns; column += kLine)
         hwy::Prefetch(weights + kAhead * 4 * kPanelColumns + column);
 #pragma GCC unroll 16
       for (int64_t row = 0; row < kTileRows; ++row) {
