@@ -47,9 +47,14 @@ void attend(const float* query, const float* const* keys, const float* const* va
 /// silu, in place.
 void silu(float* x, int64_t count);
 
-/// silu(group_norm(x)) of pixels with channels last. x holds them without a border; y has a border of one pixel, which is
-/// left alone. `sums` has room for 4·channels.
-void group_norm_silu(const float* x, const float* weight, const float* bias, int64_t height, int64_t width, int64_t channels,
-                     int64_t groups, float eps, float* sums, float* y);
+/// A picture with channels last, as group_norm_silu() takes it.
+struct NormedPicture {
+  int64_t height, width, channels, groups;
+  float eps;
+  int64_t border;  ///< of y, in pixels
+};
+/// silu(group_norm(x)). x holds its pixels without a border; that of y is left alone. `sums` has room for 4·channels.
+void group_norm_silu(const NormedPicture& picture, const float* x, const float* weight, const float* bias, float* sums,
+                     float* y);
 
 }  // namespace orrery::kernels

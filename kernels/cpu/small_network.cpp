@@ -204,8 +204,9 @@ void attend(const float* query, const float* const* keys, const float* const* va
   }
 }
 
-void group_norm_silu(const float* x, const float* weight, const float* bias, int64_t height, int64_t width, int64_t channels,
-                     int64_t groups, float eps, float* sums, float* y) {
+void group_norm_silu(const NormedPicture& picture, const float* x, const float* weight, const float* bias, float* sums,
+                     float* y) {
+  const auto& [height, width, channels, groups, eps, border] = picture;
   const int64_t pixels = height * width, in_group = channels / groups;
   const auto lanes = static_cast<int64_t>(hn::Lanes(d));
   float *sum = sums, *squares = sums + channels, *scale = sums + 2 * channels, *shift = sums + 3 * channels;
@@ -255,7 +256,7 @@ void group_norm_silu(const float* x, const float* weight, const float* bias, int
   for (int64_t row = 0; row < height; ++row)
     for (int64_t column = 0; column < width; ++column) {
       const float* from = x + (row * width + column) * channels;
-      float* to = y + ((row + 1) * (width + 2) + column + 1) * channels;
+      float* to = y + ((row + border) * (width + 2 * border) + column + border) * channels;
       over_channels(
           [&](int64_t c) {
             hn::StoreU(silu_of(hn::MulAdd(hn::LoadU(d, from + c), hn::LoadU(d, scale + c), hn::LoadU(d, shift + c))), d,
@@ -322,9 +323,9 @@ void attend(const float* query, const float* const* keys, const float* const* va
 void silu(float* x, int64_t count) {
   HWY_DYNAMIC_DISPATCH(silu)(x, count);
 }
-void group_norm_silu(const float* x, const float* weight, const float* bias, int64_t height, int64_t width, int64_t channels,
-                     int64_t groups, float eps, float* sums, float* y) {
-  HWY_DYNAMIC_DISPATCH(group_norm_silu)(x, weight, bias, height, width, channels, groups, eps, sums, y);
+void group_norm_silu(const NormedPicture& picture, const float* x, const float* weight, const float* bias, float* sums,
+                     float* y) {
+  HWY_DYNAMIC_DISPATCH(group_norm_silu)(picture, x, weight, bias, sums, y);
 }
 
 }  // namespace orrery::kernels

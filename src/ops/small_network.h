@@ -13,6 +13,7 @@ using kernels::attend;
 using kernels::gelu_tanh;
 using kernels::group_norm_silu;
 using kernels::modulated_norm;
+using kernels::NormedPicture;
 using kernels::silu;
 using kernels::Then;
 

@@ -97,10 +97,15 @@ TEST_F(SmallNetworkTest, NormsEqualTheirFormulas) {
                      bias = at::randn({channels});
     const at::Tensor last = x.permute({0, 2, 3, 1}).contiguous(), y = at::zeros({height + 2, width + 2, channels}),
                      sums = at::empty({4 * channels});
-    ops::group_norm_silu(of(last), of(weight), of(bias), height, width, channels, groups, 1e-5f, of(sums), of(y));
+    ops::NormedPicture picture{height, width, channels, groups, 1e-5f, 1};
+    ops::group_norm_silu(picture, of(last), of(weight), of(bias), of(sums), of(y));
     const at::Tensor expected = at::silu(at::group_norm(x, groups, weight, bias, 1e-5, false)).squeeze(0).permute({1, 2, 0});
     EXPECT_TRUE(testing::is_close(y.slice(0, 1, height + 1).slice(1, 1, width + 1), expected, testing::kComponentParity));
     EXPECT_EQ(y[0].abs().sum().item<float>() + y[height + 1].abs().sum().item<float>(), 0);
+    const at::Tensor bare = at::empty({height, width, channels});
+    picture.border = 0;
+    ops::group_norm_silu(picture, of(last), of(weight), of(bias), of(sums), of(bare));
+    EXPECT_TRUE(testing::is_close(bare, expected, testing::kComponentParity));
   }
 }
 

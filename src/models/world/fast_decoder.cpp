@@ -5,8 +5,6 @@
 #include <algorithm>
 #include <array>
 
-#include "models/world/fast_convolution.h"
-
 namespace orrery::models {
 
 using ops::Then;
@@ -17,17 +15,22 @@ FastDecoder::FastDecoder(const OrreryTokenizer& tokenizer)
       groups_(tokenizer.norm_groups()),
       eps_(static_cast<float>(tokenizer.norm_eps())) {
   const OrreryTokenizer::Network& network = tokenizer.decoder_network();
-  const auto packed = [](const OrreryTokenizer::Conv& conv) { return ops::PackedProduct(conv.weight, conv.bias); };
+  int64_t side = side_;
+  const auto packed = [&](const OrreryTokenizer::Conv& conv) {
+    return ops::SmallConvolution(conv.weight, conv.bias, side);
+  };
   const auto kept = [](const OrreryTokenizer::Norm& norm) {
     return Norm{norm.weight.to(at::kFloat).contiguous(), norm.bias.to(at::kFloat).contiguous()};
   };
   conv_in_ = packed(network.conv_in);
   for (const OrreryTokenizer::Level& level : network.levels) {
     Level made{.width = level.resample ? level.resample->weight.size(0) / 4 : conv_in_.columns()};
-    if (level.resample)
+    if (level.resample) {
+      side *= 2;
       for (int64_t pixel = 0; pixel < 4; ++pixel)  // channel 4c + pixel belongs to pixel (pixel / 2, pixel % 2)
         made.up.emplace_back(level.resample->weight.flatten(1).slice(0, pixel, {}, 4),
                              level.resample->bias.slice(0, pixel, {}, 4));
+    }
     for (const OrreryTokenizer::ResBlock& block : level.blocks)
       made.blocks.push_back({kept(block.norm1), kept(block.norm2), packed(block.conv1), packed(block.conv2)});
     levels_.push_back(std::move(made));
@@ -43,20 +46,27 @@ FastDecoder::FastDecoder(const OrreryTokenizer& tokenizer)
   }
 }
 
-void FastDecoder::norm(const Norm& norm, const float* x, int64_t side, int64_t channels, float* scratch,
-                       float* padded) const {
-  ops::group_norm_silu(x, norm.weight.const_data_ptr<float>(), norm.bias.const_data_ptr<float>(), side, side, channels,
-                       groups_, eps_, scratch, padded);
+// conv(silu(norm(x))); `normed` is a picture of the convolution's.
+void FastDecoder::norm_and_convolve(const Norm& norm, const ops::SmallConvolution& conv, const float* x, float* normed,
+                                    float* out, Then then) const {
+  std::vector<float> sums(4 * conv.depth());
+  ops::group_norm_silu({.height = conv.side(),
+                        .width = conv.side(),
+                        .channels = conv.depth(),
+                        .groups = groups_,
+                        .eps = eps_,
+                        .border = conv.border()},
+                       x, norm.weight.const_data_ptr<float>(), norm.bias.const_data_ptr<float>(), sums.data(), normed);
+  conv(normed, out, then);
 }
 
 void FastDecoder::operator()(const float* latent, float* frame) const {
   int64_t side = side_, width = conv_in_.columns();
-  std::vector<float> padded = bordered(side, channels_), x(side * side * width), y, sums(4 * width);
+  std::vector<float> picture = conv_in_.picture(), x(side * side * width), y;
   for (int64_t c = 0; c < channels_; ++c)
     for (int64_t i = 0; i < side * side; ++i)
-      padded[((i / side + 1) * (side + 2) + i % side + 1) * channels_ + c] =
-          latent[c * side * side + i] * std_[c] + mean_[c];
-  convolve(conv_in_, padded.data(), side, x.data());
+      picture[conv_in_.at(i / side, i % side) + c] = latent[c * side * side + i] * std_[c] + mean_[c];
+  conv_in_(picture.data(), x.data());
   for (const Level& level : levels_) {
     if (!level.up.empty()) {
       std::vector<float> larger(4 * side * side * level.width);
@@ -71,19 +81,16 @@ void FastDecoder::operator()(const float* latent, float* frame) const {
       side *= 2;
     }
     width = level.width;
-    padded = bordered(side, width);
     y.resize(x.size());
-    sums.resize(std::max<size_t>(sums.size(), 4 * width));
     for (const Block& block : level.blocks) {
-      norm(block.norm1, x.data(), side, width, sums.data(), padded.data());
-      convolve(block.conv1, padded.data(), side, y.data());
-      norm(block.norm2, y.data(), side, width, sums.data(), padded.data());
-      convolve(block.conv2, padded.data(), side, x.data(), Then::kAdd);
+      picture = block.conv1.picture();
+      norm_and_convolve(block.norm1, block.conv1, x.data(), picture.data(), y.data());
+      norm_and_convolve(block.norm2, block.conv2, y.data(), picture.data(), x.data(), Then::kAdd);
     }
   }
-  norm(norm_out_, x.data(), side, width, sums.data(), padded.data());
+  picture = conv_out_.picture();
   y.resize(side * side * conv_out_.columns());
-  convolve(conv_out_, padded.data(), side, y.data());
+  norm_and_convolve(norm_out_, conv_out_, x.data(), picture.data(), y.data());
   for (int64_t i = 0; i < side * side; ++i)
     for (int64_t n = 0; n < conv_out_.columns(); ++n) {  // channel 4c + 2dy + dx
       const int64_t row = 2 * (i / side) + n % 4 / 2, column = 2 * (i % side) + n % 2;

@@ -6,7 +6,7 @@
 #include <vector>
 
 #include "models/world/world_tokenizer.h"
-#include "ops/small_network.h"
+#include "ops/small_convolution.h"
 
 namespace orrery::models {
 
@@ -24,16 +24,17 @@ class FastDecoder {
   };
   struct Block {
     Norm norm1, norm2;
-    ops::PackedProduct conv1, conv2;
+    ops::SmallConvolution conv1, conv2;
   };
   struct Level {
     std::vector<ops::PackedProduct> up;  // of each of the four pixels that one becomes; none at the first level
     std::vector<Block> blocks;
     int64_t width;
   };
-  void norm(const Norm& norm, const float* x, int64_t side, int64_t channels, float* scratch, float* padded) const;
+  void norm_and_convolve(const Norm& norm, const ops::SmallConvolution& conv, const float* x, float* normed, float* out,
+                         ops::Then then = ops::Then::kStore) const;
 
-  ops::PackedProduct conv_in_, conv_out_;
+  ops::SmallConvolution conv_in_, conv_out_;
   std::vector<Level> levels_;
   Norm norm_out_;
   int64_t channels_, side_, groups_;

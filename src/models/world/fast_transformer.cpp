@@ -7,22 +7,19 @@
 #include <cmath>
 #include <cstring>
 
-#include "models/world/fast_convolution.h"
-
 namespace orrery::models {
 
 using ops::Then;
 
 namespace {
 
-// silu of a picture [h·w,channels], in a buffer with a border of zeros.
-std::vector<float> silu_bordered(const std::vector<float>& picture, int64_t side, int64_t channels) {
-  std::vector<float> padded = bordered(side, channels);
-  for (int64_t y = 0; y < side; ++y)
-    std::memcpy(padded.data() + ((y + 1) * (side + 2) + 1) * channels, picture.data() + y * side * channels,
-                side * channels * sizeof(float));
-  ops::silu(padded.data(), static_cast<int64_t>(padded.size()));
-  return padded;
+// conv(silu(x)), x [h·w,in].
+void silu_and_convolve(const ops::SmallConvolution& conv, const float* x, float* out, Then then) {
+  std::vector<float> picture = conv.picture();
+  const int64_t row = conv.side() * conv.depth();
+  for (int64_t y = 0; y < conv.side(); ++y) std::memcpy(picture.data() + conv.at(y, 0), x + y * row, row * sizeof(float));
+  ops::silu(picture.data(), static_cast<int64_t>(picture.size()));
+  conv(picture.data(), out, then);
 }
 
 }  // namespace
@@ -33,7 +30,8 @@ FastTransformer::FastTransformer(const TransformerSizes& sizes, const Weights& w
     return ops::PackedProduct(w.sub(name).get("weight", {out, in}), w.sub(name).get("bias", {out}));
   };
   const auto conv = [&](const char* name, int64_t in, int64_t out) {
-    return ops::PackedProduct(weights.sub(name).get("weight", {out, in, 3, 3}), weights.sub(name).get("bias", {out}));
+    return ops::SmallConvolution(weights.sub(name).get("weight", {out, in, 3, 3}), weights.sub(name).get("bias", {out}),
+                                 sizes.side);
   };
   plane_in_ = linear(weights, "plane_in", sizes.action_features + 1, sizes.planes * sizes.side * sizes.side);
   conv_in_ = conv("conv_in", 3 * sizes.channels + sizes.planes, fine);
@@ -106,19 +104,19 @@ std::vector<int64_t> FastTransformer::corners() const {
 
 // What the convolutions before the tokens make of a frame: [h·w,E]
 std::vector<float> FastTransformer::stem(const float* noisy, const float* previous, const float* planes) const {
-  const int64_t side = sizes_.side, channels = conv_in_.depth();
-  std::vector<float> padded = bordered(side, channels), fine(side * side * sizes_.conv_width);
+  const int64_t side = sizes_.side;
+  std::vector<float> picture = conv_in_.picture(), fine(side * side * sizes_.conv_width);
   int64_t channel = 0;
   const auto put = [&](const float* from, int64_t count) {
     for (const int64_t end = channel + count; channel < end; ++channel, from += side * side)
       for (int64_t i = 0; i < side * side; ++i)
-        padded[((i / side + 1) * (side + 2) + i % side + 1) * channels + channel] = from[i];
+        picture[conv_in_.at(i / side, i % side) + channel] = from[i];
   };
   put(noisy, sizes_.channels);
   put(previous, 2 * sizes_.channels);
   put(planes, sizes_.planes);
-  convolve(conv_in_, padded.data(), side, fine.data());
-  convolve(conv_stem_, silu_bordered(fine, side, sizes_.conv_width).data(), side, fine.data(), Then::kAdd);
+  conv_in_(picture.data(), fine.data());
+  silu_and_convolve(conv_stem_, fine.data(), fine.data(), Then::kAdd);
   return fine;
 }
 
@@ -131,9 +129,9 @@ void FastTransformer::head(const float* tokens, std::vector<float> fine, const f
   for (int64_t place = 0; place < p * p; ++place)
     patch_out_[place](tokens, from, std::array<int64_t, 1>{0},
                       fine.data() + (place / p * side + place % p) * sizes_.conv_width, places, Then::kAdd);
-  convolve(conv_head_, silu_bordered(fine, side, sizes_.conv_width).data(), side, fine.data(), Then::kAdd);
+  silu_and_convolve(conv_head_, fine.data(), fine.data(), Then::kAdd);
   std::vector<float> change(side * side * channels);
-  convolve(conv_out_, silu_bordered(fine, side, sizes_.conv_width).data(), side, change.data());
+  silu_and_convolve(conv_out_, fine.data(), change.data(), Then::kStore);
   for (int64_t c = 0; c < channels; ++c)
     for (int64_t i = 0; i < side * side; ++i)
       clean[c * side * side + i] = previous[c * side * side + i] + change[i * channels + c];

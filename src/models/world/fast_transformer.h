@@ -6,7 +6,7 @@
 #include <span>
 #include <vector>
 
-#include "ops/small_network.h"
+#include "ops/small_convolution.h"
 #include "orrery/weights.h"
 
 namespace orrery::models {
@@ -46,7 +46,8 @@ class FastTransformer {
   void rotate(float* rows, int64_t frame) const;
 
   TransformerSizes sizes_;
-  ops::PackedProduct plane_in_, conv_in_, conv_stem_, patch_in_, conv_head_, conv_out_, action_in_, action_out_, modulation_;
+  ops::SmallConvolution conv_in_, conv_stem_, conv_head_, conv_out_;
+  ops::PackedProduct plane_in_, patch_in_, action_in_, action_out_, modulation_;
   std::vector<ops::PackedProduct> patch_out_;  // of each place of a patch
   at::Tensor position_;                        // [S,D]
   std::vector<Block> blocks_;
