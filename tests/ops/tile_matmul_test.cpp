@@ -207,14 +207,24 @@ TEST(Tiles, TheProcessorDoesWhatTheEmulationDoesBitForBit) {
   if (!kernels::has_tiles()) GTEST_SKIP() << "no matrix tiles here";
   at::manual_seed(1);
   const kernels::TileSession session(TileMachine::kProcessor);
+  // Of the inputs and the weights: 2^exponent. Half of the inputs at 2^-126 are below the least normal number, and of two at
+  // 2^-63 many products are.
+  struct Numbers {
+    float inputs, weights;
+    bool any_bits;
+  };
   for (const TileForm form : {TileForm::kInt8, TileForm::kBFloat16, TileForm::kFloat32})
-    for (const bool any_bits : {false, true}) {
+    for (const auto& [of_inputs, of_weights, any_bits] :
+         {Numbers{0, 0, false}, Numbers{-126, 60, false}, Numbers{60, -126, false}, Numbers{-63, -63, false},
+          Numbers{0, 0, true}}) {
       constexpr int64_t kSteps = 5;
-      const auto operand = [&](int64_t parts) {
-        const at::Tensor numbers = at::randn({kSteps * parts * kernels::kStepBytes / 2}).to(at::kBFloat16);
-        return any_bits ? at::randint(256, {numbers.numel() * 2}).to(at::kByte) : numbers.view(at::kByte);
+      const auto operand = [&, any = any_bits](int64_t parts, float exponent) {
+        const int64_t bytes = kSteps * parts * kernels::kStepBytes;
+        if (any) return at::randint(256, {bytes}).to(at::kByte);
+        return (at::randn({bytes / 2}) * std::exp2(exponent)).to(at::kBFloat16).view(at::kByte);
       };
-      const at::Tensor inputs = operand(kernels::input_parts(form)), weights = operand(kernels::weight_parts(form));
+      const at::Tensor inputs = operand(kernels::input_parts(form), of_inputs);
+      const at::Tensor weights = operand(kernels::weight_parts(form), of_weights);
       const auto sums = [&](TileMachine machine) {
         at::Tensor to = at::empty({kernels::kSumSide, kernels::kSumSide}, form == TileForm::kInt8 ? at::kInt : at::kFloat);
         kernels::multiply_tiles({form, inputs.const_data_ptr<uint8_t>(), weights.const_data_ptr<uint8_t>(), kSteps,
@@ -226,7 +236,8 @@ TEST(Tiles, TheProcessorDoesWhatTheEmulationDoesBitForBit) {
       EXPECT_TRUE(processor.isnan().equal(emulated.isnan()));
       processor = processor.masked_fill(processor.isnan(), 0);
       emulated = emulated.masked_fill(emulated.isnan(), 0);
-      EXPECT_TRUE(processor.view(at::kInt).equal(emulated.view(at::kInt))) << static_cast<int>(form) << any_bits;
+      EXPECT_TRUE(processor.view(at::kInt).equal(emulated.view(at::kInt)))
+          << static_cast<int>(form) << " at 2^" << of_inputs << any_bits;
     }
 }
 
