@@ -46,10 +46,10 @@ class Eager:
         def step(noise, features):
             x = noise
             for t, u in zip(levels, levels[1:]):
-                latents = torch.stack(past[-window + 1:] + [x], 1)
+                latents = torch.stack((past + [x])[-window:], 1)
                 given = torch.cat([torch.stack(past[-window:], 1), torch.stack(past[-window - 1:-1], 1)], 2)  # the two before
                 times = torch.tensor([[scheduler["context_level"]] * (window - 1) + [t]])
-                clean = net(latents, given, times, torch.stack(known[-window + 1:] + [features], 1))[0][:, -1]
+                clean = net(latents, given, times, torch.stack((known + [features])[-window:], 1))[0][:, -1]
                 x = clean + u / t * (x - clean)
             past.append(x)
             known.append(features)
@@ -62,7 +62,7 @@ class Eager:
         walls, start = [], time.process_time()
         for i in range(self.frames):
             begin = time.perf_counter()
-            latent = step(torch.randn(1, 8, 8, 8), self.features[:, i % self.features.shape[1]])
+            latent = step(torch.randn_like(self.start[:, 0]), self.features[:, i % self.features.shape[1]])
             self.model.decode(latent)
             walls.append(time.perf_counter() - begin)
         return walls, (time.process_time() - start) / self.frames

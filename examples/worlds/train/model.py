@@ -76,7 +76,7 @@ class Decoder(nn.Module):
 
 
 class Tokenizer(nn.Module):
-    """encode: [B, 3, 64, 64] in [-1, 1] -> [B, C, 8, 8] in (-1, 1), without randomness; decode: the way back."""
+    """encode: [B, 3, 64, 64] in [-1, 1] -> [B, C, h, w] in (-1, 1), without randomness; decode: the way back."""
 
     def __init__(self, latent_channels=8, widths=(32, 64, 128), encoder_blocks=(1, 1, 2), decoder_blocks=(1, 2, 2),
                  norm_groups=8, **_):
@@ -129,7 +129,19 @@ def rotate(x, table):
     """x [..., n, head_dim]; element i turns with element i + head_dim / 2."""
     cos, sin = table
     a, b = x.chunk(2, -1)
-    return torch.cat([a * cos - b * sin, b * cos + a * sin], -1)
+    return torch.cat([a * cos - b * sin, b * cos + a * sin], -1).to(x.dtype)
+
+
+def moved(x, flow, groups):
+    """x [N, E, h, w], flow [N, 2 groups, h, w] -> x as seen from elsewhere: place (r, c) of a group of channels shows what x has
+    at (r + flow[2 g + 1], c + flow[2 g]), between places in bilinear steps, beyond the edge the edge."""
+    n, e, h, w = x.shape
+    at = flow.float().reshape(n * groups, 2, h, w)
+    column = torch.arange(w, dtype=torch.float32) + at[:, 0]
+    row = torch.arange(h, dtype=torch.float32)[:, None] + at[:, 1]
+    grid = torch.stack([column * (2 / (w - 1)) - 1, row * (2 / (h - 1)) - 1], -1)
+    out = nnf.grid_sample(x.float().reshape(n * groups, e // groups, h, w), grid, mode="bilinear", padding_mode="border", align_corners=True)
+    return out.view(n, e, h, w).to(x.dtype)
 
 
 class Block(nn.Module):
@@ -179,7 +191,7 @@ class WorldTransformer(nn.Module):
     """
 
     def __init__(self, in_channels=8, latent_size=8, patch_size=2, width=160, layers=4, heads=5, mlp_width=480,
-                 conv_width=64, planes=6, action_features=19, noise_features=128, rope_base=1000.0, window=16, **_):
+                 conv_width=64, planes=6, head_convs=1, flows=0, action_features=19, noise_features=128, rope_base=1000.0, window=16, **_):
         super().__init__()
         self.patch, self.size, self.channels, self.planes = patch_size, latent_size, in_channels, planes
         self.head_dim, self.rope_base, self.noise_features, self.window = width // heads, rope_base, noise_features, window
@@ -195,6 +207,14 @@ class WorldTransformer(nn.Module):
         self.final_modulation = nn.Linear(width, 2 * width)
         self.patch_out = nn.Linear(width, values)
         self.conv_head = nn.Conv2d(conv_width, conv_width, 3, padding=1)
+        self.convs_head = nn.ModuleList(nn.Conv2d(conv_width, conv_width, 3, padding=1) for _ in range(head_convs - 1))
+        self.flows = flows
+        if flows:                                                         # begins with a small share, at rest
+            self.conv_flow = nn.Conv2d(conv_width, 2 * flows, 3, padding=1)
+            self.conv_moved = nn.Conv2d(conv_width, conv_width, 3, padding=1)
+            with torch.no_grad():
+                self.conv_flow.weight.mul_(0.1)
+                self.conv_moved.weight.mul_(0.2)
         self.conv_out = nn.Conv2d(conv_width, in_channels, 3, padding=1)
         for layer in (self.final_modulation, self.conv_out):
             nn.init.zeros_(layer.weight)
@@ -232,7 +252,7 @@ class WorldTransformer(nn.Module):
         half = self.noise_features // 2
         freq = torch.exp(-math.log(10000.0) * torch.arange(half, dtype=torch.float32, device=level.device) / half)
         angle = 1000.0 * level[..., None] * freq
-        noise = self.noise_out(nnf.silu(self.noise_in(torch.cat([angle.cos(), angle.sin()], -1))))
+        noise = self.noise_out(nnf.silu(self.noise_in(torch.cat([angle.cos(), angle.sin()], -1).to(features.dtype))))
         return nnf.silu(noise + self.action_out(nnf.silu(self.action_in(features))))
 
     def forward(self, x, previous, level, features, positions=None, mask="causal", past=None):
@@ -251,9 +271,9 @@ class WorldTransformer(nn.Module):
             mask = (age >= 0) & (age < self.window)
         table = rope_table(positions, self.head_dim, self.rope_base)
         c = self.condition(level, features)
-        planes = self.plane_in(torch.cat([features, level[..., None]], -1)).unflatten(-1, (-1, self.size, self.size))
+        planes = self.plane_in(torch.cat([features, level[..., None].to(features.dtype)], -1)).unflatten(-1, (-1, self.size, self.size))
         fine = self.conv_in(torch.cat([x, previous, planes], 2).flatten(0, 1))             # [B*T,E,h,w]
-        fine = fine + self.conv_stem(nnf.silu(fine))
+        stem = fine = fine + self.conv_stem(nnf.silu(fine))
         h = self.patch_in(self.to_tokens(fine.unflatten(0, (batch, frames)))) + self.position   # [B,T,S,D]
         kept = []
         for i, block in enumerate(self.blocks):
@@ -262,7 +282,10 @@ class WorldTransformer(nn.Module):
         shift, scale = self.final_modulation(c)[:, :, None].chunk(2, -1)
         h = nnf.layer_norm(h, h.shape[-1:], eps=1e-6) * (1 + scale) + shift
         fine = fine + self.from_tokens(self.patch_out(h)).flatten(0, 1)                    # [B*T,E,h,w]
-        fine = fine + self.conv_head(nnf.silu(fine))
+        if self.flows:
+            fine = fine + self.conv_moved(nnf.silu(moved(stem, self.conv_flow(nnf.silu(fine)), self.flows)))
+        for conv in (self.conv_head, *self.convs_head):
+            fine = fine + conv(nnf.silu(fine))
         out = self.conv_out(nnf.silu(fine)).unflatten(0, (batch, frames))
         return previous[:, :, : self.channels] + out, kept
 
@@ -296,11 +319,13 @@ class World:
 
     @torch.no_grad()
     def observe(self, x, features):
-        _, kv = self.run(x, self.context_level, features)
         keep = self.net.window - 1
-        if self.past is not None:
-            kv = [tuple(torch.cat([p, n], 3)[:, :, :, -keep:] for p, n in zip(old, new)) for old, new in zip(self.past, kv)]
-        self.past, self.previous = kv, torch.cat([x, self.before(x)[:, : x.shape[1]]], 1)
+        if keep:                                                          # else the two frames before are all it knows
+            _, kv = self.run(x, self.context_level, features)
+            if self.past is not None:
+                kv = [tuple(torch.cat([p, n], 3)[:, :, :, -keep:] for p, n in zip(old, new)) for old, new in zip(self.past, kv)]
+            self.past = kv
+        self.previous = torch.cat([x, self.before(x)[:, : x.shape[1]]], 1)
         self.frame += 1
 
     @torch.no_grad()

@@ -32,7 +32,7 @@ class Pipeline:
 
     @torch.no_grad()
     def encode(self, frames, batch=64):
-        """u8 [N, H, W, 3] -> normalised latents [N, C, 8, 8]"""
+        """u8 [N, H, W, 3] -> normalised latents [N, C, h, w]"""
         if frames.shape[1:3] != (64, 64):
             frames = np.stack([shrink(f) for f in frames])
         x = torch.from_numpy(frames).permute(0, 3, 1, 2).float() / 127.5 - 1
@@ -41,7 +41,7 @@ class Pipeline:
 
     @torch.no_grad()
     def decode(self, z, batch=64):
-        """normalised latents [N, C, 8, 8] -> f32 [N, 3, 64, 64] in [-1, 1], not rounded"""
+        """normalised latents [N, C, h, w] -> f32 [N, 3, 64, 64] in [-1, 1], not rounded"""
         return torch.cat([self.tokenizer.decode(z[i : i + batch] * self.sd + self.mean).clamp(-1, 1)
                           for i in range(0, len(z), batch)])
 

@@ -29,15 +29,21 @@ FastTransformer::FastTransformer(const TransformerSizes& sizes, const Weights& w
   const auto linear = [](const Weights& w, const char* name, int64_t in, int64_t out) {
     return ops::PackedProduct(w.sub(name).get("weight", {out, in}), w.sub(name).get("bias", {out}));
   };
-  const auto conv = [&](const char* name, int64_t in, int64_t out) {
-    return ops::SmallConvolution(weights.sub(name).get("weight", {out, in, 3, 3}), weights.sub(name).get("bias", {out}),
-                                 sizes.side);
+  const auto conv_of = [&](const Weights& w, int64_t in, int64_t out) {
+    return ops::SmallConvolution(w.get("weight", {out, in, 3, 3}), w.get("bias", {out}), sizes.side);
   };
+  const auto conv = [&](const char* name, int64_t in, int64_t out) { return conv_of(weights.sub(name), in, out); };
   plane_in_ = linear(weights, "plane_in", sizes.action_features + 1, sizes.planes * sizes.side * sizes.side);
   conv_in_ = conv("conv_in", 3 * sizes.channels + sizes.planes, fine);
   conv_stem_ = conv("conv_stem", fine, fine);
-  conv_head_ = conv("conv_head", fine, fine);
+  convs_head_.push_back(conv("conv_head", fine, fine));
+  for (int64_t i = 0; i + 1 < sizes.head_convs; ++i)
+    convs_head_.push_back(conv_of(weights.sub("convs_head", i), fine, fine));
   conv_out_ = conv("conv_out", fine, sizes.channels);
+  if (sizes.flows > 0) {
+    conv_flow_ = conv("conv_flow", fine, 2 * sizes.flows);
+    conv_moved_ = conv("conv_moved", fine, fine);
+  }
   // A token's values are numbered (channel, y, x): a convolution over the patch on the way in, a product for each of its
   // places on the way out.
   patch_in_ = ops::PackedProduct(weights.sub("patch_in").get("weight", {width, values}).reshape({width, fine, p, p}),
@@ -120,16 +126,46 @@ std::vector<float> FastTransformer::stem(const float* noisy, const float* previo
   return fine;
 }
 
+// picture [h·w,E] as seen from elsewhere: each group of channels at each place plus flow [h·w,2·groups], x before y, in
+// places; between places in bilinear steps, beyond the edge the edge.
+std::vector<float> FastTransformer::moved(const std::vector<float>& picture, const std::vector<float>& flow) const {
+  const int64_t side = sizes_.side, width = sizes_.conv_width, groups = sizes_.flows, each = width / groups;
+  std::vector<float> out(picture.size());
+  const auto edge = static_cast<float>(side - 1);
+  for (int64_t i = 0; i < side * side; ++i)
+    for (int64_t group = 0; group < groups; ++group) {
+      const float* shift = flow.data() + (i * groups + group) * 2;
+      const float x = std::max(0.f, std::min(edge, static_cast<float>(i % side) + shift[0]));  // not a number: the edge
+      const float y = std::max(0.f, std::min(edge, static_cast<float>(i / side) + shift[1]));
+      const auto left = static_cast<int64_t>(x), upper = static_cast<int64_t>(y);
+      const int64_t right = std::min(left + 1, side - 1), lower = std::min(upper + 1, side - 1);
+      const float u = x - static_cast<float>(left), v = y - static_cast<float>(upper);
+      const auto at = [&](int64_t row, int64_t column) {
+        return picture.data() + (row * side + column) * width + group * each;
+      };
+      const float *a = at(upper, left), *b = at(upper, right), *c = at(lower, left), *d = at(lower, right);
+      float* to = out.data() + i * width + group * each;
+      for (int64_t n = 0; n < each; ++n) to[n] = (1 - v) * ((1 - u) * a[n] + u * b[n]) + v * ((1 - u) * c[n] + u * d[n]);
+    }
+  return out;
+}
+
 // And those after: tokens [S,D] → clean [C,h,w]
 void FastTransformer::head(const float* tokens, std::vector<float> fine, const float* previous, float* clean) const {
   const int64_t side = sizes_.side, p = sizes_.patch, channels = sizes_.channels;
   const std::vector<int64_t> places = corners();
+  const std::vector<float> before = conv_flow_ ? fine : std::vector<float>();
   std::vector<int64_t> from(sizes_.tokens);
   for (int64_t s = 0; s < sizes_.tokens; ++s) from[s] = s * sizes_.width;
   for (int64_t place = 0; place < p * p; ++place)
     patch_out_[place](tokens, from, std::array<int64_t, 1>{0},
                       fine.data() + (place / p * side + place % p) * sizes_.conv_width, places, Then::kAdd);
-  silu_and_convolve(conv_head_, fine.data(), fine.data(), Then::kAdd);
+  if (conv_flow_) {
+    std::vector<float> flow(side * side * 2 * sizes_.flows);
+    silu_and_convolve(*conv_flow_, fine.data(), flow.data(), Then::kStore);
+    silu_and_convolve(*conv_moved_, moved(before, flow).data(), fine.data(), Then::kAdd);
+  }
+  for (const ops::SmallConvolution& conv : convs_head_) silu_and_convolve(conv, fine.data(), fine.data(), Then::kAdd);
   std::vector<float> change(side * side * channels);
   silu_and_convolve(conv_out_, fine.data(), change.data(), Then::kStore);
   for (int64_t c = 0; c < channels; ++c)

@@ -3,6 +3,7 @@
 #include <ATen/core/Tensor.h>
 
 #include <cstdint>
+#include <optional>
 #include <span>
 #include <vector>
 
@@ -13,7 +14,7 @@ namespace orrery::models {
 
 /// Numbers of a world's transformer, from its config.json.
 struct TransformerSizes {
-  int64_t patch, side, channels, conv_width, planes, width, heads, mlp, layers, tokens, action_features;
+  int64_t patch, side, channels, conv_width, planes, head_convs, flows, width, heads, mlp, layers, tokens, action_features;
   double rope_base, eps;
 };
 
@@ -41,12 +42,15 @@ class FastTransformer {
   };
   std::vector<float> stem(const float* noisy, const float* previous, const float* planes) const;
   void head(const float* tokens, std::vector<float> fine, const float* previous, float* clean) const;
+  std::vector<float> moved(const std::vector<float>& picture, const std::vector<float>& flow) const;
   std::vector<int64_t> corners() const;
   int64_t row() const { return modulation_.columns() + plane_in_.columns(); }
   void rotate(float* rows, int64_t frame) const;
 
   TransformerSizes sizes_;
-  ops::SmallConvolution conv_in_, conv_stem_, conv_head_, conv_out_;
+  ops::SmallConvolution conv_in_, conv_stem_, conv_out_;
+  std::optional<ops::SmallConvolution> conv_flow_, conv_moved_;
+  std::vector<ops::SmallConvolution> convs_head_;
   ops::PackedProduct plane_in_, patch_in_, action_in_, action_out_, modulation_;
   std::vector<ops::PackedProduct> patch_out_;  // of each place of a patch
   at::Tensor position_;                        // [S,D]

@@ -64,7 +64,7 @@ class OrreryWorld final : public World {
       levels_.push_back(shift * u / (1 + (shift - 1) * u));
     }
     told_.assign(levels_.begin(), levels_.end() - 1);
-    told_.push_back(static_cast<float>(context_level_));
+    if (remembers()) told_.push_back(static_cast<float>(context_level_));
     if (!options.device.is_cpu()) {  // a device runs the networks in tensors
       graph_.emplace("world", options.device, [this](const Tensors& given) { return imagined(given); });
       return;
@@ -83,7 +83,7 @@ class OrreryWorld final : public World {
     state.seed = seed;
     const std::vector<float> unknown(transformer_->action_features(), 0);
     std::vector<float> condition;
-    if (fast())
+    if (fast() && remembers())
       condition =
           transformer_->fast().conditions(noise_.narrow(0, noise_.size(0) - 1, 1), std::span(told_).last(1), unknown);
     const int64_t count = observed.num_frames(), repeats = count == 1 ? start_frames_ : 1;
@@ -118,7 +118,7 @@ class OrreryWorld final : public World {
       const auto rest = static_cast<float>(levels_[i + 1] / levels_[i]);
       for (int64_t n = 0; n < x.numel(); ++n) noisy[n] = cleaned[n] + rest * (noisy[n] - cleaned[n]);
     }
-    append(state, x, conditions.data() + passes * row, pages);
+    append(state, x, remembers() ? conditions.data() + passes * row : nullptr, pages);
     at::Tensor frame = at::empty({1, 3, height(), width()}, at::kFloat);
     (*decoder_)(noisy, frame.mutable_data_ptr<float>());
     return frame;
@@ -163,9 +163,13 @@ class OrreryWorld final : public World {
     return pages;
   }
 
+  // With a window of one frame, the two frames before it are all that a world knows: there is no cache.
+  bool remembers() const { return transformer_->window() > 1; }
+
   // Puts frame x [1,1,C,h,w] into the cache, which keeps the pages of the last window − 1, and before the frame before it
   // (state.last [1,2,C,h,w]). `condition` is of the context's level.
   void append(State& state, const at::Tensor& x, const float* condition, const std::vector<const float*>& pages) const {
+    if (!remembers()) return keep(state, x, {});
     at::Tensor page = at::empty(transformer_->page_sizes(), at::kFloat);
     const at::Tensor previous = previous_of(state, x);
     transformer_->fast().forward(x.const_data_ptr<float>(), previous.const_data_ptr<float>(), condition, state.frame, pages,
@@ -179,8 +183,9 @@ class OrreryWorld final : public World {
 
   void keep(State& state, const at::Tensor& x, at::Tensor page) const {
     const at::Tensor previous = previous_of(state, x);
-    state.caches.push_back(std::move(page));
-    if (static_cast<int64_t>(state.caches.size()) >= transformer_->window()) state.caches.erase(state.caches.begin());
+    if (page.defined()) state.caches.push_back(std::move(page));
+    if (remembers() && static_cast<int64_t>(state.caches.size()) >= transformer_->window())
+      state.caches.erase(state.caches.begin());
     state.last = at::cat({x, previous.narrow(1, 0, 1)}, 1);
     ++state.frame;
   }
@@ -203,7 +208,12 @@ class OrreryWorld final : public World {
   static at::Tensor as_channels(const at::Tensor& previous) { return previous.flatten(1, 2).unsqueeze(1); }
 
   // The keys and values of all pages: [layers,2,S,heads,T,head_dim]
-  static at::Tensor past_of(const State& state) { return at::cat(at::TensorList(state.caches), 4); }
+  at::Tensor past_of(const State& state) const {
+    if (!state.caches.empty()) return at::cat(at::TensorList(state.caches), 4);
+    std::vector<int64_t> sizes = transformer_->page_sizes();
+    sizes[4] = 0;
+    return at::empty(sizes, at::TensorOptions(at::kFloat).device(device()));
+  }
 
   at::Tensor imagine_in_tensors(State& state, const std::vector<double>& action, const at::Tensor& noise) const {
     const std::vector<int64_t> latent = tokenizer_latent();
@@ -212,13 +222,13 @@ class OrreryWorld final : public World {
                                          : normal_noise(latent, state.seed, static_cast<uint32_t>(state.frame));
     const bool steady = static_cast<int64_t>(state.caches.size()) + 1 == transformer_->window();
     const Tensors made = (*graph_)({x, state.last, row_of(encode(action)), angles.cos, angles.sin, past_of(state)}, steady);
-    keep(state, made[0], made[1]);
-    return made[2];
+    keep(state, made[0], remembers() ? made[2] : at::Tensor());
+    return made[1];
   }
 
   // The networks' part of a step. All that differs from step to step is among what it is given, the frame's number as the
   // angles that it stands for: noise [1,1,C,h,w], the two frames before [1,2,C,h,w], action features [1,1,F], cosines and
-  // sines, pages → latent, page, frame.
+  // sines, pages → latent, frame, and its page where there is a cache.
   Tensors imagined(const Tensors& given) const {
     const at::Tensor previous = as_channels(given[1]), &features = given[2];
     const layers::Rotary angles{given[3], given[4]};
@@ -228,17 +238,21 @@ class OrreryWorld final : public World {
       const at::Tensor clean = transformer_->forward(x, previous, pass_of(levels_[i], features, angles, past), nullptr);
       x = clean + (x - clean) * (levels_[i + 1] / levels_[i]);
     }
-    TimeKeys own;
-    transformer_->forward(x, previous, pass_of(context_level_, features, angles, past), &own);
     CodecCache none;
     const at::Tensor decoded =
         tokenizer_->decode_chunk(tokenizer_->normalization().undo(x.transpose(1, 2)), none, /*last=*/true);
-    return {x, at::stack(own), decoded.squeeze(2).clamp(-1, 1)};
+    Tensors made = {x, decoded.squeeze(2).clamp(-1, 1)};
+    if (!remembers()) return made;
+    TimeKeys own;
+    transformer_->forward(x, previous, pass_of(context_level_, features, angles, past), &own);
+    made.push_back(at::stack(own));
+    return made;
   }
 
   // Puts an observed frame into the cache.
   void append_tensors(State& state, const at::Tensor& x, const at::Tensor& features) const {
-    const TimeKeys past = state.caches.empty() ? TimeKeys() : past_of(state).unbind(0);
+    if (!remembers()) return keep(state, x, {});
+    const TimeKeys past = past_of(state).unbind(0);
     TimeKeys own;
     transformer_->forward(x, as_channels(previous_of(state, x)),
                           pass_of(context_level_, features, transformer_->angles(state.frame, 1), past), &own);

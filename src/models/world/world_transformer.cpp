@@ -26,6 +26,7 @@ OrreryWorldTransformer::OrreryWorldTransformer(const Config& config, const Weigh
       in_channels_(config.get<int64_t>("in_channels", 8)),
       conv_width_(config.get<int64_t>("conv_width", 64)),
       planes_(config.get<int64_t>("planes", 6)),
+      flows_(config.get<int64_t>("flows", 0)),
       width_(config.get<int64_t>("width", 160)),
       heads_(config.get<int64_t>("heads", 5)),
       noise_features_(config.get<int64_t>("noise_features", 128)),
@@ -39,15 +40,27 @@ OrreryWorldTransformer::OrreryWorldTransformer(const Config& config, const Weigh
   const auto linear = [](const Weights& w, const std::string& name, int64_t in, int64_t out) {
     return layers::Linear(w.sub(name), in, out, /*bias=*/true).widened();
   };
-  const auto conv = [&](const std::string& name, int64_t in, int64_t out) {
-    const Weights w = weights.sub(name);
+  const auto conv_of = [](const Weights& w, int64_t in, int64_t out) {
     return Conv{w.get("weight", {out, in, 3, 3}).to(at::kFloat), w.get("bias", {out}).to(at::kFloat)};
   };
+  const auto conv = [&](const std::string& name, int64_t in, int64_t out) { return conv_of(weights.sub(name), in, out); };
   plane_in = linear(weights, "plane_in", action_features_ + 1, planes_ * latent_size_ * latent_size_);
   conv_in = conv("conv_in", 3 * in_channels_ + planes_, conv_width_);
   conv_stem = conv("conv_stem", conv_width_, conv_width_);
-  conv_head = conv("conv_head", conv_width_, conv_width_);
+  convs_head.push_back(conv("conv_head", conv_width_, conv_width_));
+  const auto head_convs = config.get<int64_t>("head_convs", 1);
+  for (int64_t i = 0; i + 1 < head_convs; ++i)
+    convs_head.push_back(conv_of(weights.sub("convs_head", i), conv_width_, conv_width_));
   conv_out = conv("conv_out", conv_width_, in_channels_);
+  if (flows_ > 0) {
+    if (conv_width_ % flows_ != 0)
+      throw Error(ErrorKind::kConfig, {.place = class_name() + ": flows",
+                                       .what = "does not divide the channels of the convolutions",
+                                       .expected = "a divisor of conv_width, " + std::to_string(conv_width_),
+                                       .got = std::to_string(flows_)});
+    conv_flow = conv("conv_flow", conv_width_, 2 * flows_);
+    conv_moved = conv("conv_moved", conv_width_, conv_width_);
+  }
   patch_in = linear(weights, "patch_in", values, width_);
   patch_out = linear(weights, "patch_out", width_, values);
   noise_in = linear(weights, "noise_in", noise_features_, width_);
@@ -70,6 +83,8 @@ OrreryWorldTransformer::OrreryWorldTransformer(const Config& config, const Weigh
                                                              .channels = in_channels_,
                                                              .conv_width = conv_width_,
                                                              .planes = planes_,
+                                                             .head_convs = head_convs,
+                                                             .flows = flows_,
                                                              .width = width_,
                                                              .heads = heads_,
                                                              .mlp = mlp,
@@ -83,6 +98,18 @@ OrreryWorldTransformer::OrreryWorldTransformer(const Config& config, const Weigh
 
 at::Tensor OrreryWorldTransformer::Conv::operator()(const at::Tensor& x) const {
   return at::conv2d(x, weight, bias, /*stride=*/1, /*padding=*/1);
+}
+
+// x [N,E,h,w] as seen from elsewhere: each group of channels at each place plus flow [N,2·groups,h,w], x before y, in
+// places.
+at::Tensor OrreryWorldTransformer::moved(const at::Tensor& x, const at::Tensor& flow) const {
+  const int64_t side = latent_size_;
+  const at::Tensor shift = flow.reshape({-1, 2, side, side}), step = at::arange(side, flow.options());
+  const at::Tensor grid = at::stack({shift.select(1, 0) + step, shift.select(1, 1) + step.unsqueeze(1)}, -1);
+  const at::Tensor out = at::grid_sampler_2d(x.reshape({-1, conv_width_ / flows_, side, side}),
+                                             grid * (2.0 / static_cast<double>(side - 1)) - 1, /*bilinear*/ 0,
+                                             /*border*/ 1, /*align_corners=*/true);
+  return out.view(x.sizes());
 }
 
 at::Tensor OrreryWorldTransformer::to_tokens(const at::Tensor& latents) const {
@@ -130,6 +157,7 @@ at::Tensor OrreryWorldTransformer::forward(const at::Tensor& hidden_states, cons
                                 .view({batch, frames, planes_, latent_size_, latent_size_});
   at::Tensor fine = conv_in(at::cat({hidden_states, previous, planes}, 2).flatten(0, 1));  // [B·T,E,h,w]
   fine = fine + conv_stem(at::silu(fine));
+  const at::Tensor stem = fine;
   at::Tensor x = patch_in(to_tokens(fine.unflatten(0, {batch, frames}))) + position;  // [B,T,S,D]
   for (size_t i = 0; i < blocks.size(); ++i) {
     const Block& block = blocks[i];
@@ -157,7 +185,8 @@ at::Tensor OrreryWorldTransformer::forward(const at::Tensor& hidden_states, cons
   }
   const auto m = final_modulation(condition).unsqueeze(2).chunk(2, -1);
   fine = fine + from_tokens(patch_out(norm(x, m[0], m[1]))).flatten(0, 1);
-  fine = fine + conv_head(at::silu(fine));
+  if (conv_flow) fine = fine + (*conv_moved)(at::silu(moved(stem, (*conv_flow)(at::silu(fine)))));
+  for (const Conv& conv : convs_head) fine = fine + conv(at::silu(fine));
   return previous.narrow(2, 0, in_channels_) + conv_out(at::silu(fine)).view(hidden_states.sizes());
 }
 

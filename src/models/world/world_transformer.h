@@ -3,6 +3,7 @@
 #include <ATen/core/Tensor.h>
 
 #include <memory>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -61,13 +62,16 @@ class OrreryWorldTransformer final : public Component {
     at::Tensor weight, bias;
     at::Tensor operator()(const at::Tensor& x) const;  // 3x3, zeros around: [N,in,h,w] → [N,out,h,w]
   };
+  at::Tensor moved(const at::Tensor& x, const at::Tensor& flow) const;
   at::Tensor to_tokens(const at::Tensor& latents) const;
   at::Tensor from_tokens(const at::Tensor& tokens) const;
 
-  int64_t patch_size_, latent_size_, in_channels_, conv_width_, planes_, width_, heads_, noise_features_, action_features_,
-      window_;
+  int64_t patch_size_, latent_size_, in_channels_, conv_width_, planes_, flows_, width_, heads_, noise_features_,
+      action_features_, window_;
   double rope_base_, eps_;
-  Conv conv_in, conv_stem, conv_head, conv_out;
+  Conv conv_in, conv_stem, conv_out;
+  std::vector<Conv> convs_head;
+  std::optional<Conv> conv_flow, conv_moved;
   layers::Linear plane_in, patch_in, patch_out, noise_in, noise_out, action_in, action_out, final_modulation;
   at::Tensor position;  // [S,D]
   std::vector<Block> blocks;
