@@ -230,7 +230,7 @@ TEST_F(ProgramTest, AFullDiskLeavesNothingBehind) {
 }
 
 TEST_F(ProgramTest, OutOfMemoryIsOneLine) {
-#ifdef __SANITIZE_ADDRESS__
+#ifdef ORRERY_SANITIZED
   GTEST_SKIP() << "AddressSanitizer itself takes more than the limit";
 #endif
   const Ended ended = run_program({"encode", "--model", golden("cv8x8x8_encode/model"), "--video", clip(1, 40, 56), "-W",

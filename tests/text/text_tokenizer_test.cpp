@@ -63,7 +63,7 @@ TEST_F(ManyTextsTest, QwensBytePairsEqualTheirReference) {
 
 // libsentencepiece once wrote over the variables of LibTorch that say whether a failed allocation throws or aborts.
 TEST(TextTokenizerTest, LeavesLibTorchsOwnVariablesAlone) {
-#if defined(__SANITIZE_ADDRESS__)
+#if defined(ORRERY_SANITIZED)
   GTEST_SKIP() << "AddressSanitizer itself ends a program that asks for so much, and refuses RTLD_DEEPBIND";
 #endif
   const auto tokenizer = TextTokenizer::open(testing::golden_folder() / "tokenizer_t5_batch" / "model");
