@@ -45,7 +45,8 @@ def write_tiny(folder):
     g = torch.Generator().manual_seed(7)
     vae = {**TOKENIZER, "widths": [8, 16, 24], "norm_groups": 4, "latent_channels": 4}
     mean, sd = 0.3 * torch.randn(4, generator=g), 0.4 + torch.rand(4, generator=g)
-    net = {**TRANSFORMER, "in_channels": 4, "width": 48, "layers": 2, "heads": 3, "mlp_width": 64, "conv_width": 24, "planes": 5, "noise_features": 16,
+    net = {**TRANSFORMER, "in_channels": 4, "width": 48, "layers": 2, "heads": 3, "mlp_width": 64, "conv_width": 24, "planes": 5, "head_convs": 2, "flows": 3,
+           "noise_features": 16,
            "action_features": feature_width(WORLDS["pusht"]["actions"]), "window": 3}
     write_json(folder / "model_index.json", INDEX)
     write_component(folder / "vae", {**vae, "latents_mean": mean.tolist(), "latents_std": sd.tolist()},
