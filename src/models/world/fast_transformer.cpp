@@ -229,6 +229,13 @@ void FastTransformer::forward(const float* noisy, const float* previous, const f
     block.time_qkv(normal, tokens, qkv);
     rotate(qkv, frame);
     rotate(qkv + width, frame);
+    if (page != nullptr)
+      for (int64_t s = 0; s < tokens; ++s) {
+        float* kept = page + static_cast<int64_t>(i) * layer_size + s * width;
+        std::memcpy(kept, qkv + s * 3 * width + width, width * sizeof(float));
+        std::memcpy(kept + tokens * width, qkv + s * 3 * width + 2 * width, width * sizeof(float));
+      }
+    if (clean == nullptr && i + 1 == blocks_.size()) return;  // what follows reaches no page
     for (int64_t s = 0; s < tokens; ++s) {
       for (int64_t age = 0; age < known; ++age) {
         keys[age] = pages[age] + static_cast<int64_t>(i) * layer_size + s * width;
@@ -237,10 +244,6 @@ void FastTransformer::forward(const float* noisy, const float* previous, const f
       keys[known] = qkv + s * 3 * width + width;
       seen[known] = keys[known] + width;
       ops::attend(qkv + s * 3 * width, keys.data(), seen.data(), known + 1, heads, dim, factor, scores, mixed + s * width);
-      if (page == nullptr) continue;
-      float* kept = page + static_cast<int64_t>(i) * layer_size + s * width;
-      std::memcpy(kept, keys[known], width * sizeof(float));
-      std::memcpy(kept + tokens * width, seen[known], width * sizeof(float));
     }
     block.time_out(mixed, tokens, x, Then::kAddGated, part(5));
 

@@ -12,6 +12,7 @@
 #include "models/world/fast_decoder.h"
 #include "models/world/world_tokenizer.h"
 #include "models/world/world_transformer.h"
+#include "ops/beside.h"
 #include "orrery/error.h"
 #include "orrery/noise.h"
 
@@ -118,9 +119,11 @@ class OrreryWorld final : public World {
       const auto rest = static_cast<float>(levels_[i + 1] / levels_[i]);
       for (int64_t n = 0; n < x.numel(); ++n) noisy[n] = cleaned[n] + rest * (noisy[n] - cleaned[n]);
     }
-    append(state, x, remembers() ? conditions.data() + passes * row : nullptr, pages);
     at::Tensor frame = at::empty({1, 3, height(), width()}, at::kFloat);
-    (*decoder_)(noisy, frame.mutable_data_ptr<float>());
+    float* picture = frame.mutable_data_ptr<float>();
+    // What is kept of a frame and what is shown of it do not know of each other.
+    ops::run_beside([&] { append(state, x, remembers() ? conditions.data() + passes * row : nullptr, pages); },
+                    [&] { (*decoder_)(noisy, picture); });
     return frame;
   }
 
