@@ -58,9 +58,14 @@ FastTransformer::FastTransformer(const TransformerSizes& sizes, const Weights& w
   std::vector<at::Tensor> weight, bias;  // of all modulations, as one product
   for (int64_t i = 0; i < sizes.layers; ++i) {
     const Weights w = weights.sub("blocks", i);
+    // Who sees one frame attends to it alone, whatever its queries and keys are.
+    const int64_t unseen = sizes.window > 1 ? 0 : 2 * width;
+    const at::Tensor time_weight = w.sub("time_qkv").get("weight", {3 * width, width}),
+                     time_bias = w.sub("time_qkv").get("bias", {3 * width});
     blocks_.push_back({linear(w, "space_qkv", width, 3 * width), linear(w, "space_out", width, width),
-                       linear(w, "time_qkv", width, 3 * width), linear(w, "time_out", width, width),
-                       linear(w, "mlp_in", width, sizes.mlp), linear(w, "mlp_out", sizes.mlp, width)});
+                       ops::PackedProduct(time_weight.slice(0, unseen), time_bias.slice(0, unseen)),
+                       linear(w, "time_out", width, width), linear(w, "mlp_in", width, sizes.mlp),
+                       linear(w, "mlp_out", sizes.mlp, width)});
     weight.push_back(w.sub("modulation").get("weight", {9 * width, width}));
     bias.push_back(w.sub("modulation").get("bias", {9 * width}));
   }
@@ -115,8 +120,7 @@ std::vector<float> FastTransformer::stem(const float* noisy, const float* previo
   int64_t channel = 0;
   const auto put = [&](const float* from, int64_t count) {
     for (const int64_t end = channel + count; channel < end; ++channel, from += side * side)
-      for (int64_t i = 0; i < side * side; ++i)
-        picture[conv_in_.at(i / side, i % side) + channel] = from[i];
+      for (int64_t i = 0; i < side * side; ++i) picture[conv_in_.at(i / side, i % side) + channel] = from[i];
   };
   put(noisy, sizes_.channels);
   put(previous, 2 * sizes_.channels);
@@ -173,21 +177,31 @@ void FastTransformer::head(const float* tokens, std::vector<float> fine, const f
       clean[c * side * side + i] = previous[c * side * side + i] + change[i * channels + c];
 }
 
-// Turns the heads of S rows, each [heads,d], by the angles of this frame; angles in double, so that worlds may live long.
-void FastTransformer::rotate(float* rows, int64_t frame) const {
-  const int64_t dim = sizes_.width / sizes_.heads, half = dim / 2;
+// Cosines and sines of a frame number [d/2,2]; angles in double, so that worlds may live long.
+std::vector<float> FastTransformer::angles(int64_t frame) const {
+  const int64_t half = sizes_.width / sizes_.heads / 2;
+  std::vector<float> out;
   for (int64_t i = 0; i < half; ++i) {
     const double angle =
         static_cast<double>(frame) * std::pow(sizes_.rope_base, -static_cast<double>(i) / static_cast<double>(half));
-    const auto cosine = static_cast<float>(std::cos(angle)), sine = static_cast<float>(std::sin(angle));
-    for (int64_t row = 0; row < sizes_.tokens; ++row)
-      for (int64_t head = 0; head < sizes_.heads; ++head) {
-        float *a = rows + row * 3 * sizes_.width + head * dim + i, *b = a + half;
-        const float turned = *a * cosine - *b * sine;
-        *b = *b * cosine + *a * sine;
-        *a = turned;
-      }
+    out.push_back(static_cast<float>(std::cos(angle)));
+    out.push_back(static_cast<float>(std::sin(angle)));
   }
+  return out;
+}
+
+// Turns the heads of S rows, each [heads,d], by such angles.
+void FastTransformer::rotate(float* rows, std::span<const float> angles) const {
+  const int64_t dim = sizes_.width / sizes_.heads, half = dim / 2;
+  for (int64_t row = 0; row < sizes_.tokens; ++row)
+    for (int64_t head = 0; head < sizes_.heads; ++head) {
+      float *a = rows + row * 3 * sizes_.width + head * dim, *b = a + half;
+      for (int64_t i = 0; i < half; ++i) {
+        const float cosine = angles[2 * i], sine = angles[2 * i + 1], turned = a[i] * cosine - b[i] * sine;
+        b[i] = b[i] * cosine + a[i] * sine;
+        a[i] = turned;
+      }
+    }
 }
 
 void FastTransformer::forward(const float* noisy, const float* previous, const float* condition, int64_t frame,
@@ -202,6 +216,7 @@ void FastTransformer::forward(const float* noisy, const float* previous, const f
   float *inner = qkv + tokens * 3 * width, *scores = inner + tokens * sizes_.mlp;
   std::vector<const float*> keys(std::max(tokens, known + 1)), seen(keys.size());
 
+  const std::vector<float> turns = angles(frame);
   const int64_t p = sizes_.patch;
   std::vector<float> fine = stem(noisy, previous, condition + modulation_.columns());
   std::vector<int64_t> taps, rows(tokens);
@@ -226,24 +241,28 @@ void FastTransformer::forward(const float* noisy, const float* previous, const f
     block.space_out(mixed, tokens, x, Then::kAddGated, part(2));
 
     ops::modulated_norm(x, part(3), part(4), tokens, width, eps, normal);
-    block.time_qkv(normal, tokens, qkv);
-    rotate(qkv, frame);
-    rotate(qkv + width, frame);
-    if (page != nullptr)
+    if (sizes_.window == 1) {
+      block.time_qkv(normal, tokens, mixed);
+    } else {
+      block.time_qkv(normal, tokens, qkv);
+      rotate(qkv, turns);
+      rotate(qkv + width, turns);
+      if (page != nullptr)
+        for (int64_t s = 0; s < tokens; ++s) {
+          float* kept = page + static_cast<int64_t>(i) * layer_size + s * width;
+          std::memcpy(kept, qkv + s * 3 * width + width, width * sizeof(float));
+          std::memcpy(kept + tokens * width, qkv + s * 3 * width + 2 * width, width * sizeof(float));
+        }
+      if (clean == nullptr && i + 1 == blocks_.size()) return;  // what follows reaches no page
       for (int64_t s = 0; s < tokens; ++s) {
-        float* kept = page + static_cast<int64_t>(i) * layer_size + s * width;
-        std::memcpy(kept, qkv + s * 3 * width + width, width * sizeof(float));
-        std::memcpy(kept + tokens * width, qkv + s * 3 * width + 2 * width, width * sizeof(float));
+        for (int64_t age = 0; age < known; ++age) {
+          keys[age] = pages[age] + static_cast<int64_t>(i) * layer_size + s * width;
+          seen[age] = keys[age] + tokens * width;
+        }
+        keys[known] = qkv + s * 3 * width + width;
+        seen[known] = keys[known] + width;
+        ops::attend(qkv + s * 3 * width, keys.data(), seen.data(), known + 1, heads, dim, factor, scores, mixed + s * width);
       }
-    if (clean == nullptr && i + 1 == blocks_.size()) return;  // what follows reaches no page
-    for (int64_t s = 0; s < tokens; ++s) {
-      for (int64_t age = 0; age < known; ++age) {
-        keys[age] = pages[age] + static_cast<int64_t>(i) * layer_size + s * width;
-        seen[age] = keys[age] + tokens * width;
-      }
-      keys[known] = qkv + s * 3 * width + width;
-      seen[known] = keys[known] + width;
-      ops::attend(qkv + s * 3 * width, keys.data(), seen.data(), known + 1, heads, dim, factor, scores, mixed + s * width);
     }
     block.time_out(mixed, tokens, x, Then::kAddGated, part(5));
 

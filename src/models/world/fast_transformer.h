@@ -14,7 +14,8 @@ namespace orrery::models {
 
 /// Numbers of a world's transformer, from its config.json.
 struct TransformerSizes {
-  int64_t patch, side, channels, conv_width, planes, head_convs, flows, width, heads, mlp, layers, tokens, action_features;
+  int64_t patch, side, channels, conv_width, planes, head_convs, flows, width, heads, mlp, layers, tokens, window,
+      action_features;
   double rope_base, eps;
 };
 
@@ -38,14 +39,15 @@ class FastTransformer {
 
  private:
   struct Block {
-    ops::PackedProduct space_qkv, space_out, time_qkv, time_out, mlp_in, mlp_out;
+    ops::PackedProduct space_qkv, space_out, time_qkv, time_out, mlp_in, mlp_out;  // time_qkv: with a window of 1 its values
   };
   std::vector<float> stem(const float* noisy, const float* previous, const float* planes) const;
   void head(const float* tokens, std::vector<float> fine, const float* previous, float* clean) const;
   std::vector<float> moved(const std::vector<float>& picture, const std::vector<float>& flow) const;
   std::vector<int64_t> corners() const;
   int64_t row() const { return modulation_.columns() + plane_in_.columns(); }
-  void rotate(float* rows, int64_t frame) const;
+  void rotate(float* rows, std::span<const float> angles) const;
+  std::vector<float> angles(int64_t frame) const;
 
   TransformerSizes sizes_;
   ops::SmallConvolution conv_in_, conv_stem_, conv_out_;

@@ -90,6 +90,7 @@ OrreryWorldTransformer::OrreryWorldTransformer(const Config& config, const Weigh
                                                              .mlp = mlp,
                                                              .layers = count,
                                                              .tokens = side * side,
+                                                             .window = window_,
                                                              .action_features = action_features_,
                                                              .rope_base = rope_base_,
                                                              .eps = eps_},
