@@ -1,6 +1,6 @@
 """Writes a world's model folder from its checkpoints: python export.py pusht|doom [--out ../pusht].
 
-Weights are the averaged ones, in float16; with --before they are mixed with those of an earlier export. Also writes the
+Weights are the averaged ones, in float16. Also writes the
 sample: a real first frame, the actions that followed it, and the real frames, from a held-out episode.
 """
 import argparse
@@ -11,12 +11,12 @@ import imageio.v2 as imageio
 import numpy as np
 import torch
 from PIL import Image
-from safetensors.torch import load_file, save_file
+from safetensors.torch import save_file
 
 from dataset import Episodes, cache_dir, exported
 from latents import Latents
 from model import feature_width
-from worlds import TOKENIZER, TRANSFORMER, WORLDS
+from worlds import WORLDS
 
 SCHEDULER = {"_class_name": "OrreryFlowScheduler", "num_inference_steps": 4, "shift": 3.0, "context_level": 0.1,
              "start_frames": 4, "prediction_type": "sample"}
@@ -78,8 +78,6 @@ def main():
     ap = argparse.ArgumentParser()
     ap.add_argument("world", choices=WORLDS)
     ap.add_argument("--out", type=Path)
-    ap.add_argument("--before", type=Path, help="a folder exported before the last stage of training, to be mixed with")
-    ap.add_argument("--share", type=float, default=0.6, help="with --before: how much of the mixture is the checkpoint's")
     args = ap.parse_args()
     out = args.out or exported(args.world)
     kept = torch.load(cache_dir(args.world) / "dynamics.pt", weights_only=False)
@@ -87,17 +85,13 @@ def main():
     tokenizer_steps = torch.load(cache_dir(args.world) / "tokenizer.pt", weights_only=False)["step"]
     window = WORLDS[args.world]["window"]
     layers = 1 + max(int(k.split(".")[1]) for k in kept["average"] if k.startswith("blocks."))
-    state = kept["average"]
-    if args.before:
-        earlier = load_file(args.before / "transformer" / "diffusion_pytorch_model.safetensors")
-        state = {k: torch.lerp(earlier[k].float(), v, args.share) for k, v in state.items()}
     write_json(out / "model_index.json", INDEX)
-    write_component(out / "vae", {**TOKENIZER, "latents_mean": latents.mean.tolist(), "latents_std": latents.sd.tolist(),
+    write_component(out / "vae", {**WORLDS[args.world]["tokenizer"], "latents_mean": latents.mean.tolist(), "latents_std": latents.sd.tolist(),
                                   "trained_steps": tokenizer_steps},
                     latents.tokenizer.state_dict())
     features = feature_width(WORLDS[args.world]["actions"])
-    write_component(out / "transformer", {**TRANSFORMER, "layers": layers, "action_features": features,
-                                          "window": window, "trained_steps": kept["step"]}, state)
+    write_component(out / "transformer", {**WORLDS[args.world]["transformer"], "layers": layers, "action_features": features,
+                                          "window": window, "trained_steps": kept["step"]}, kept["average"])
     write_json(out / "scheduler" / "scheduler_config.json", {**SCHEDULER, "num_inference_steps": WORLDS[args.world]["inference_steps"]})
     write_json(out / "action_space.json", action_space(args.world))
     if not (out / "sample" / "actions.npy").exists():

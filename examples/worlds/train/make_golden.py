@@ -1,14 +1,14 @@
 """Writes what the C++ runtime is compared with: python make_golden.py tiny|pusht|doom.
 
 ../golden/<name>.safetensors, float32 unless said otherwise, made with weights as exported (float16 expanded):
-    vae.encode.sample [2,3,64,64]           vae.encode.latent [2,C,8,8], not normalised
-    vae.decode.latent [2,C,8,8]             vae.decode.sample [2,3,64,64], not clamped
-    transformer.forward.{hidden_states [2,5,C,8,8], previous [2,5,2C,8,8], timestep [2,5], action_features [2,5,F]}, .sample
+    vae.encode.sample [2,3,64,64]           vae.encode.latent [2,C,h,w], not normalised
+    vae.decode.latent [2,C,h,w]             vae.decode.sample [2,3,64,64], not clamped
+    transformer.forward.{hidden_states [2,5,C,h,w], previous [2,5,2C,h,w], timestep [2,5], action_features [2,5,F]}, .sample
     rollout.image u8 [H,W,3]                the picture as the simulator gives it
     rollout.frame [1,3,64,64]               the same as the encoder takes it
     rollout.actions [4,A]                   in the simulator's units
-    rollout.noise [4,C,8,8]                 the noise of each new frame
-    rollout.latents [4,C,8,8]               the new frames, normalised
+    rollout.noise [4,C,h,w]                 the noise of each new frame
+    rollout.latents [4,C,h,w]               the new frames, normalised
     rollout.video [1,3,4,64,64]             decoded and clamped to [-1, 1], before any rounding
 `tiny` also writes its model folder, ../golden/tiny_model: random weights, none of them zero, in the layout of an export.
 Its action space is PushT's; its window is 3, so that the cache of the rollout slides.
@@ -74,16 +74,16 @@ def main():
         write_tiny(folder)
     pipe, g = Pipeline(folder), torch.Generator().manual_seed(21)
     noise = lambda *shape: torch.randn(*shape, generator=g)
-    channels, space = pipe.config["in_channels"], pipe.space
+    channels, space, side = pipe.config["in_channels"], pipe.space, pipe.config["latent_size"]
     out = {}
 
     x = (0.5 * noise(2, 3, 64, 64)).clamp(-1, 1)
     out["vae.encode.sample"], out["vae.encode.latent"] = x, pipe.tokenizer.encode(x)
-    z = (0.5 * noise(2, channels, 8, 8)).clamp(-1, 1)
+    z = (0.5 * noise(2, channels, side, side)).clamp(-1, 1)
     out["vae.decode.latent"], out["vae.decode.sample"] = z, pipe.tokenizer.decode(z)
 
     frames = 5
-    h, previous = noise(2, frames, channels, 8, 8), noise(2, frames, 2 * channels, 8, 8)
+    h, previous = noise(2, frames, channels, side, side), noise(2, frames, 2 * channels, side, side)
     level = torch.rand(2, frames, generator=g)
     if space["type"] == "discrete":
         actions = torch.randint(0, space["encoding"]["count"], (2, frames, 1), generator=g)
@@ -100,7 +100,7 @@ def main():
 
     image = first_picture(name)
     first = pipe.encode(image[None])
-    eps = noise(4, channels, 8, 8)
+    eps = noise(4, channels, side, side)
     latents = pipe.rollout(first[:, None], steps[None], eps[None])[0]
     frame = image if image.shape[:2] == (64, 64) else shrink(image)
     out["rollout.image"] = torch.from_numpy(np.ascontiguousarray(image))

@@ -12,8 +12,7 @@ if [ -n "$2" ]; then                        # resume.sh PYTHON WORLD: the stages
   cache=$ORRERY_WORLDS/$2
   [ -e "$cache/data.done" ] || { "$python" "collect_$2.py" && : >"$cache/data.done"; } || exit 1
   [ -e "$cache/tokenizer.done" ] || { "$python" train_tokenizer.py "$2" && : >"$cache/tokenizer.done"; } || exit 1
-  "$python" train_dynamics.py "$2" || exit 1
-  exec "$python" train_open_loop.py "$2"
+  if [ "$2" = pusht ]; then exec "$python" train_next.py pusht; else exec "$python" train_dynamics.py "$2"; fi
 fi
 for world in pusht doom; do
   mkdir -p "$ORRERY_WORLDS/$world"

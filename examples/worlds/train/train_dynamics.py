@@ -15,7 +15,7 @@ from dataset import cache_dir, exported
 from latents import Latents
 from model import WorldTransformer, action_features, feature_width
 from training import Run, rate, setup
-from worlds import TRANSFORMER, WORLDS
+from worlds import WORLDS
 
 PEAK, START_FRAMES = 1.5e-3, 4
 LOWEST, MOVED = 0.25, 20.0                                 # noise level of a frame in work; weight of a place that moves
@@ -122,8 +122,11 @@ def dynamics_run(name):
     """A world's transformer where its training stands; both stages of training go on from the same file."""
     world = WORLDS[name]
     rng = setup(world["seed"] + 100)
-    net = WorldTransformer(**TRANSFORMER, action_features=feature_width(world["actions"]))
+    net = WorldTransformer(**world["transformer"], action_features=feature_width(world["actions"]))
     net.begin_planes(world["actions"])
+    for part in net.modules():
+        if isinstance(part, torch.nn.Conv2d):
+            part.to(memory_format=torch.channels_last)                       # faster in bfloat16
     decayed = [p for p in net.parameters() if p.ndim > 1]
     optimizer = torch.optim.AdamW([{"params": decayed, "weight_decay": 0.01},
                                    {"params": [p for p in net.parameters() if p.ndim <= 1], "weight_decay": 0.0}],
@@ -158,7 +161,7 @@ def main():
         index, known = sample_windows(data, starts, frames, batch, rng)
         features = action_features(data.all_actions[np.maximum(index - 1, 0)], world["actions"], torch.from_numpy(known))
         rounds = int(rng.integers(0, 2)) if run.step >= OWN_CONTEXT_FROM * steps else None
-        loss = loss_of(Pairs(forward, data.z[index], features, mask, args.bf16), rounds)
+        loss = loss_of(Pairs(forward, data.z[index].float(), features, mask, args.bf16), rounds)
         optimizer.zero_grad(set_to_none=True)
         loss.backward()
         torch.nn.utils.clip_grad_norm_(net.parameters(), 1.0)

@@ -11,6 +11,10 @@ TRANSFORMER = {"_class_name": "OrreryWorldTransformer", "in_channels": 8, "laten
 # A layer whose modulation is zero is the identity, so raising `layers` lets a trained network grow when it is resumed.
 WORLDS = {
     "pusht": {
+        # A block pushed by a pixel should be a small change of its code: 16x16 places of 4x4 pixels.
+        "tokenizer": {**TOKENIZER, "latent_size": 16, "widths": [32, 64], "encoder_blocks": [1, 1], "decoder_blocks": [1, 2]},
+        "transformer": {**TRANSFORMER, "latent_size": 16, "patch_size": 4, "width": 192, "layers": 3, "heads": 6, "mlp_width": 576, "planes": 8,
+                        "head_convs": 4, "flows": 8},
         "actions": {
             "type": "continuous",
             "names": ["target_x", "target_y"],
@@ -21,13 +25,14 @@ WORLDS = {
             "frequencies": 5,
         },
         "inference_steps": 1,
-        "window": 6,
+        "window": 1,
         "seed": 11,
-        "tokenizer_steps": 1200,
-        "dynamics_steps": 13000,
-        "open_loop_steps": 3616,
+        "tokenizer_steps": 4500,
+        "dynamics_steps": 16500,
     },
     "doom": {
+        "tokenizer": TOKENIZER,
+        "transformer": TRANSFORMER,
         "actions": {
             "type": "discrete",
             "names": ["action"],
@@ -41,6 +46,5 @@ WORLDS = {
         "seed": 12,
         "tokenizer_steps": 1300,
         "dynamics_steps": 9600,
-        "open_loop_steps": 0,
     },
 }
