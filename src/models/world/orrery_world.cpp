@@ -121,9 +121,14 @@ class OrreryWorld final : public World {
     }
     at::Tensor frame = at::empty({1, 3, height(), width()}, at::kFloat);
     float* picture = frame.mutable_data_ptr<float>();
-    // What is kept of a frame and what is shown of it do not know of each other.
-    ops::run_beside([&] { append(state, x, remembers() ? conditions.data() + passes * row : nullptr, pages); },
-                    [&] { (*decoder_)(noisy, picture); });
+    const auto keep_it = [&] { append(state, x, remembers() ? conditions.data() + passes * row : nullptr, pages); };
+    const auto show_it = [&] { (*decoder_)(noisy, picture); };
+    if (remembers()) {  // a pass of the network: beside the decode, of which it knows nothing
+      ops::run_beside(keep_it, show_it);
+    } else {
+      keep_it();
+      show_it();
+    }
     return frame;
   }
 
