@@ -216,7 +216,7 @@ void FastTransformer::forward(const float* noisy, const float* previous, const f
   float *inner = qkv + tokens * 3 * width, *scores = inner + tokens * sizes_.mlp;
   std::vector<const float*> keys(std::max(tokens, known + 1)), seen(keys.size());
 
-  const std::vector<float> turns = angles(frame);
+  const std::vector<float> turns = sizes_.window > 1 ? angles(frame) : std::vector<float>();
   const int64_t p = sizes_.patch;
   std::vector<float> fine = stem(noisy, previous, condition + modulation_.columns());
   std::vector<int64_t> taps, rows(tokens);

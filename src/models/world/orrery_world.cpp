@@ -121,13 +121,12 @@ class OrreryWorld final : public World {
     }
     at::Tensor frame = at::empty({1, 3, height(), width()}, at::kFloat);
     float* picture = frame.mutable_data_ptr<float>();
-    const auto keep_it = [&] { append(state, x, remembers() ? conditions.data() + passes * row : nullptr, pages); };
-    const auto show_it = [&] { (*decoder_)(noisy, picture); };
-    if (remembers()) {  // a pass of the network: beside the decode, of which it knows nothing
-      ops::run_beside(keep_it, show_it);
+    const auto show = [&] { (*decoder_)(noisy, picture); };
+    if (remembers()) {  // what is kept takes a pass of the network, which knows nothing of the decode
+      ops::run_beside([&] { append(state, x, conditions.data() + passes * row, pages); }, show);
     } else {
-      keep_it();
-      show_it();
+      keep(state, x, {});
+      show();
     }
     return frame;
   }
