@@ -134,9 +134,10 @@ def dynamics_run(name):
     return Run(cache_dir(name) / "dynamics.pt", net, optimizer, rng, exported(name) / "transformer")
 
 
-def main():
+def started(worlds):
+    """What the command line asks of one of `worlds`: (arguments, the world, steps, its run). Ends the program where they are done."""
     ap = argparse.ArgumentParser()
-    ap.add_argument("world", choices=WORLDS)
+    ap.add_argument("world", choices=worlds)
     ap.add_argument("--steps", type=int)
     ap.add_argument("--bf16", action="store_true", help="products in bfloat16: a third less time where the processor has it")
     ap.add_argument("--compile", action="store_true", help="a quarter less time a step, after minutes of compiling")
@@ -144,11 +145,16 @@ def main():
     world = WORLDS[args.world]
     steps = args.steps or world["dynamics_steps"]
     run = dynamics_run(args.world)
-    net, optimizer, rng = run.net, run.optimizer, run.rng
     if run.step >= steps:
-        return
+        raise SystemExit
+    return args, world, steps, run
+
+
+def main():
+    args, world, steps, run = started(WORLDS)
+    net, optimizer, rng = run.net, run.optimizer, run.rng
     data = Latents(args.world)
-    started, total, frames = time.time(), 0.0, 0
+    begun, total, frames = time.time(), 0.0, 0
     forward = torch.compile(net, dynamic=False) if args.compile else net
     while run.step < steps:
         length, batch = phase_of(run.step, steps)
@@ -162,15 +168,12 @@ def main():
         features = action_features(data.all_actions[np.maximum(index - 1, 0)], world["actions"], torch.from_numpy(known))
         rounds = int(rng.integers(0, 2)) if run.step >= OWN_CONTEXT_FROM * steps else None
         loss = loss_of(Pairs(forward, data.z[index].float(), features, mask, args.bf16), rounds)
-        optimizer.zero_grad(set_to_none=True)
-        loss.backward()
-        torch.nn.utils.clip_grad_norm_(net.parameters(), 1.0)
-        optimizer.step()
+        run.descend(loss)
         total += loss.item()
         run.advance()
         if run.step % 50 == 0:
             run.log.append({"step": run.step, "frames": frames, "data": len(data.z), "loss": round(total / 50, 4),
-                            "s": round(time.time() - started)})
+                            "s": round(time.time() - begun)})
             print(run.log[-1], flush=True)
             total = 0.0
     run.save()

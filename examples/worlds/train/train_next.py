@@ -1,4 +1,4 @@
-"""PushT's first stage: python train_next.py pusht. Interrupt it freely; the same command goes on.
+"""PushT's dynamics: python train_next.py pusht. Interrupt it freely; the same command goes on.
 
 Each frame from the two before it alone, without a cache of earlier ones: half the work of train_dynamics.py for each
 target, and what lies farther back tells little here. Now and then a few frames are imagined in a row, errors flowing back.
@@ -6,7 +6,6 @@ target, and what lies farther back tells little here. Now and then a few frames 
 The two frames before are often spoiled, in the ways in which imagined frames go wrong: bent, faded, smoothed, haunted by
 another scene. The target is never spoiled, so a block with a missing corner is mended in place of being handed on.
 """
-import argparse
 import time
 from dataclasses import dataclass
 
@@ -16,9 +15,8 @@ from torch.nn import functional as nnf
 
 from latents import Latents
 from model import action_features
-from train_dynamics import MOVED, dynamics_run
+from train_dynamics import MOVED, started
 from training import rate
-from worlds import WORLDS
 
 COARSE = 0.1
 FAR = (60, 100)                                            # of 512: steps in which the pusher goes farther are flights
@@ -118,22 +116,12 @@ def error_of(predicted, real, before, given, soft):
 
 
 def main():
-    ap = argparse.ArgumentParser()
-    ap.add_argument("world", choices=("pusht",))
-    ap.add_argument("--steps", type=int)
-    ap.add_argument("--bf16", action="store_true", help="products in bfloat16")
-    ap.add_argument("--compile", action="store_true")
-    args = ap.parse_args()
-    world = WORLDS[args.world]
-    steps = args.steps or world["dynamics_steps"]
-    run = dynamics_run(args.world)
+    args, world, steps, run = started(("pusht",))
     net, optimizer, rng = run.net, run.optimizer, run.rng
-    if run.step >= steps:
-        return
     data = Latents(args.world, shards=8)
     rest = data.z[:: max(1, len(data.z) // 2000)].float().median(0).values
     forward = torch.compile(net, dynamic=False) if args.compile else net
-    started, total, count, lengths = time.time(), 0.0, 0, {}
+    begun, total, count, lengths = time.time(), 0.0, 0, {}
     while run.step < steps:
         stage = [s for s in STAGES if run.step >= s.begin][-1]
         if run.step == stage.begin:
@@ -166,14 +154,11 @@ def main():
             out = out[:, 0].float().contiguous()
             loss = loss + error_of(out, z[:, k], z[:, k - 1], now.detach(), soft) / rows
             before, now = now, out
-        optimizer.zero_grad(set_to_none=True)
-        loss.backward()
-        torch.nn.utils.clip_grad_norm_(net.parameters(), 1.0)
-        optimizer.step()
+        run.descend(loss)
         total, count = total + loss.item(), count + 1
         run.advance()
         if run.step % 100 == 0:
-            run.log.append({"step": run.step, "data": len(data.z), "loss": round(total / count, 4), "s": round(time.time() - started)})
+            run.log.append({"step": run.step, "data": len(data.z), "loss": round(total / count, 4), "s": round(time.time() - begun)})
             print(run.log[-1], flush=True)
             total, count = 0.0, 0
     run.save()

@@ -71,10 +71,7 @@ def main():
             z = net.encode(x)
             out = net.decode(z + NOISE * torch.rand(BATCH, 1, 1, 1) * torch.randn_like(z))
         loss = loss_of(out.float(), x, mean)
-        optimizer.zero_grad(set_to_none=True)
-        loss.backward()
-        torch.nn.utils.clip_grad_norm_(net.parameters(), 1.0)
-        optimizer.step()
+        run.descend(loss)
         total += loss.item()
         run.advance()
         if run.step % 100 == 0:

@@ -74,6 +74,12 @@ class Run:
         self.asked_to_stop = False
         signal.signal(signal.SIGTERM, lambda *_: setattr(self, "asked_to_stop", True))
 
+    def descend(self, loss):
+        self.optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(self.net.parameters(), 1.0)
+        self.optimizer.step()
+
     @torch.no_grad()
     def advance(self):
         self.step += 1
