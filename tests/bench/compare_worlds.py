@@ -2,7 +2,7 @@
 
     python tests/bench/compare_worlds.py --threads 1 2 --rounds 5
 
-A frame is five passes of the transformer and a decode. Times are medians over all frames of all rounds; "processor" is processor time a frame,
+A frame is a decode and a pass of the transformer for each look, and one more that writes the cache, where the world has one. Times are medians over all frames of all rounds; "processor" is processor time a frame,
 which a busy machine disturbs less. PyTorch without a cache recomputes the window of each pass.
 """
 import argparse
