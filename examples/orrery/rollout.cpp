@@ -1,6 +1,6 @@
 // orrery rollout: an interactive world driven by a recorded action sequence, one step at a time.
 #include <ATen/ops/cat.h>
-#include <ATen/ops/stack.h>
+#include <ATen/ops/empty.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -97,6 +97,36 @@ StateTimes time_state(const orrery::World& world, const orrery::State& state) {
   return {percentile(forks, 0.5), percentile(restores, 0.5)};
 }
 
+// Tensors [n,..] that are kept one after another, in blocks of memory of their own. Kept as they come they would lie between
+// what a step takes and gives back, and each step would get other memory than the one before: new pages, which take as long
+// as a third of a small world's step.
+class Series {
+ public:
+  void add(const at::Tensor& rows) {
+    const int64_t count = rows.size(0);
+    if (blocks_.empty() || used_ + count > blocks_.back().size(0)) {
+      if (!blocks_.empty()) blocks_.back() = blocks_.back().narrow(0, 0, used_);
+      std::vector<int64_t> sizes = rows.sizes().vec();
+      sizes[0] = std::max(count, kBytes / std::max<int64_t>(1, rows[0].nbytes()));
+      blocks_.push_back(at::empty(sizes, rows.options()));
+      used_ = 0;
+    }
+    blocks_.back().narrow(0, used_, count).copy_(rows);
+    used_ += count;
+  }
+  bool empty() const { return blocks_.empty(); }
+  at::Tensor all() const {
+    std::vector<at::Tensor> blocks = blocks_;
+    blocks.back() = blocks.back().narrow(0, 0, used_);
+    return at::cat(blocks);
+  }
+
+ private:
+  static constexpr int64_t kBytes = int64_t{4} << 20;
+  std::vector<at::Tensor> blocks_;
+  int64_t used_ = 0;  ///< of the last one
+};
+
 // Where the frames go: a video as they come, so that a long drive takes no more memory than a short one; or one tensor at
 // the end.
 class Output {
@@ -110,10 +140,9 @@ class Output {
 
   // frames float [T,3,H,W]; `latent` is the world's own form of the newest (kept for .safetensors)
   void add(const at::Tensor& frames, const at::Tensor& latent) {
-    const at::Tensor video = frames.transpose(0, 1).unsqueeze(0);  // [1,3,T,H,W]
-    if (!writer_ && latent.defined()) latents_.push_back(latent);
-    if (!writer_) return kept_.push_back(video);
-    orrery::Video shown = orrery::to_video(video, 0);
+    if (!writer_ && latent.defined()) latents_.add(latent.unsqueeze(0));
+    if (!writer_) return kept_.add(frames);
+    orrery::Video shown = orrery::to_video(frames.transpose(0, 1).unsqueeze(0), 0);
     if (real_) {
       const at::Tensor beside = real_->read(shown.num_frames());
       if (!beside.defined() || beside.size(0) != shown.num_frames())
@@ -128,8 +157,8 @@ class Output {
 
   void finish() {
     if (writer_) return writer_->finish();
-    orrery::TensorMap tensors = {{"video", at::cat(kept_, 2)}};
-    if (!latents_.empty()) tensors["latents"] = at::stack(latents_);
+    orrery::TensorMap tensors = {{"video", kept_.all().transpose(0, 1).unsqueeze(0).contiguous()}};  // [1,3,T,H,W]
+    if (!latents_.empty()) tensors["latents"] = latents_.all();
     orrery::save_safetensors(options_.output, tensors);
   }
 
@@ -137,7 +166,7 @@ class Output {
   const Options& options_;
   std::optional<orrery::VideoWriter> writer_;
   std::optional<orrery::VideoReader> real_;
-  std::vector<at::Tensor> kept_, latents_;
+  Series kept_, latents_;
 };
 
 orrery::Recording read_recording(const fs::path& path) {
