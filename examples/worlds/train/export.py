@@ -1,6 +1,6 @@
 """Writes a world's model folder from its checkpoints: python export.py pusht|doom [--out ../pusht].
 
-Weights are the averaged ones, in float16. Also writes the
+Weights are the averaged ones, in float16; matrices have the eight digits of bfloat16. Also writes the
 sample: a real first frame, the actions that followed it, and the real frames, from a held-out episode.
 """
 import argparse
@@ -54,7 +54,9 @@ def write_json(path, value):
 
 def write_component(folder, config, state):
     write_json(folder / "config.json", config)
-    save_file({k: v.half().contiguous() for k, v in state.items()}, folder / "diffusion_pytorch_model.safetensors")
+    # Matrices are rounded to bfloat16, in which float16 holds them exactly: processors with matrix tiles then take them as they are.
+    rounded = {k: (v.bfloat16() if v.dim() > 1 else v).half().contiguous() for k, v in state.items()}
+    save_file(rounded, folder / "diffusion_pytorch_model.safetensors")
 
 
 def write_sample(world, folder, frames=64, skip=0):
