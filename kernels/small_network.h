@@ -47,14 +47,20 @@ void attend(const float* query, const float* const* keys, const float* const* va
 /// silu, in place.
 void silu(float* x, int64_t count);
 
-/// A picture with channels last, as group_norm_silu() takes it.
-struct NormedPicture {
-  int64_t height, width, channels, groups;
-  float eps;
-  int64_t border;  ///< of y, in pixels
+/// What happens to each channel of a row: · scale + shift; nothing where they are null.
+struct Affine {
+  const float* scale = nullptr;
+  const float* shift = nullptr;
 };
-/// silu(group_norm(x)). x holds its pixels without a border; that of y is left alone. `sums` has room for 4·channels.
-void group_norm_silu(const NormedPicture& picture, const float* x, const float* weight, const float* bias, float* sums,
-                     float* y);
+/// silu of rows that the channels went through so; y may be x.
+void affine_silu(const float* x, int64_t rows, int64_t channels, const Affine& affine, float* y);
+
+/// What a group norm makes of each channel of x [pixels, channels]: `scale` and `shift`. `sums` has room for 2·channels.
+struct GroupNorm {
+  int64_t pixels, channels, groups;
+  float eps;
+  const float *weight, *bias;  ///< [channels]
+};
+void group_norm(const GroupNorm& norm, const float* x, float* sums, float* scale, float* shift);
 
 }  // namespace orrery::kernels

@@ -41,6 +41,18 @@ struct TileProduct {
 };
 void multiply_tiles(const TileProduct& product, TileMachine machine);
 
+/// The same of weights of bfloat16 and rows that lie where they are, split in two parts.
+struct RowTileProduct {
+  const uint16_t* inputs;           ///< the first row
+  int64_t stride, part;             ///< numbers from row to row, from the high parts to the low
+  const int64_t* taps;              ///< in rows: the depth goes on in other rows
+  int64_t tap_count, steps;         ///< steps of each tap
+  const uint8_t* weights;           ///< [tap][step][pair][32 columns][4 bytes]
+  int64_t row_tiles, column_tiles;  ///< 1 or 2: those that are wanted
+  float* sums;                      ///< [32][32]
+};
+void multiply_row_tiles(const RowTileProduct& product, TileMachine machine);
+
 /// Makes this thread ready for multiply_tiles(), and the tiles free again: while they hold something each change of threads
 /// has 8 KiB more to save.
 class TileSession {

@@ -10,6 +10,7 @@
 #include <hwy/foreach_target.h>
 #include <hwy/highway.h>
 #include <hwy/contrib/math/math-inl.h>
+#include "kernels/cpu/silu-inl.h"
 // clang-format on
 
 HWY_BEFORE_NAMESPACE();
@@ -49,31 +50,36 @@ HWY_INLINE void finish_some(const RowProduct& p, V sum, int64_t column, float* o
   }
 }
 
-// kRows rows times two vectors of columns, all sums in registers.
-template <int kRows, typename Weight>
+// kRows rows times two vectors of columns of each of kBlocks blocks, all sums in registers.
+template <int kRows, int kBlocks, typename Weight>
 HWY_INLINE void tile(const RowProduct& p, const Weight* weight, int64_t first, int64_t column) {
   const auto lanes = static_cast<int64_t>(hn::Lanes(d));
-  V left[kRows], right[kRows];
-  for (int r = 0; r < kRows; ++r) left[r] = right[r] = hn::Zero(d);
+  const int64_t block = p.tap_count * p.depth * kColumns;
+  V left[kRows][kBlocks], right[kRows][kBlocks];
+  for (int r = 0; r < kRows; ++r)
+    for (int b = 0; b < kBlocks; ++b) left[r][b] = right[r][b] = hn::Zero(d);
   for (int64_t tap = 0; tap < p.tap_count; ++tap) {
     const float* rows[kRows];
     for (int r = 0; r < kRows; ++r) rows[r] = p.in + p.rows[first + r] + p.taps[tap];
     const Weight* w = weight + tap * p.depth * kColumns;
     for (int64_t k = 0; k < p.depth; ++k, w += kColumns) {
-      const V a = load_weight(w), b = load_weight(w + lanes);
-      HWY_UNROLL(16)
-      for (int r = 0; r < kRows; ++r) {
-        const V x = hn::Set(d, rows[r][k]);
-        left[r] = hn::MulAdd(x, a, left[r]);
-        right[r] = hn::MulAdd(x, b, right[r]);
+      HWY_UNROLL(4)
+      for (int b = 0; b < kBlocks; ++b) {
+        const V u = load_weight(w + b * block), v = load_weight(w + b * block + lanes);
+        HWY_UNROLL(16)
+        for (int r = 0; r < kRows; ++r) {
+          const V x = hn::Set(d, rows[r][k]);
+          left[r][b] = hn::MulAdd(x, u, left[r][b]);
+          right[r][b] = hn::MulAdd(x, v, right[r][b]);
+        }
       }
     }
   }
   for (int r = 0; r < kRows; ++r) {
     float* out = p.out + p.out_rows[first + r];
-    for (int half = 0; half < 2; ++half) {
-      const int64_t at = column + half * lanes;
-      const V sum = half == 0 ? left[r] : right[r];
+    for (int half = 0; half < 2 * kBlocks; ++half) {
+      const int64_t at = column + half / 2 * kColumns + half % 2 * lanes;
+      const V sum = half % 2 == 0 ? left[r][half / 2] : right[r][half / 2];
       if (at + lanes <= p.columns)
         finish(p, sum, at, out);
       else if (at < p.columns)
@@ -85,14 +91,21 @@ HWY_INLINE void tile(const RowProduct& p, const Weight* weight, int64_t first, i
 template <typename Weight>
 void product(const RowProduct& p, const Weight* weight, int64_t begin, int64_t end) {
   constexpr int kRows = HWY_TARGET <= HWY_AVX3 ? 8 : 4;  // as many as there are registers for
+  constexpr int64_t kBlocks = 4;                         // of a row alone, whose sums would wait for each other
   const auto pair = 2 * static_cast<int64_t>(hn::Lanes(d));
-  for (int64_t block = begin; block < end; ++block) {
-    const Weight* packed = weight + block * p.tap_count * p.depth * kColumns;
+  const int64_t size = p.tap_count * p.depth * kColumns, together = p.row_count == 1 ? kBlocks : 1;
+  for (int64_t block = begin; block < end;) {
+    const Weight* packed = weight + block * size;
+    const bool many = end - block >= together;
     for (int64_t inside = 0; inside < kColumns && block * kColumns + inside < p.columns; inside += pair) {
+      const int64_t column = block * kColumns + inside;
       int64_t row = 0;
-      for (; row + kRows <= p.row_count; row += kRows) tile<kRows>(p, packed + inside, row, block * kColumns + inside);
-      for (; row < p.row_count; ++row) tile<1>(p, packed + inside, row, block * kColumns + inside);
+      for (; row + kRows <= p.row_count; row += kRows) tile<kRows, 1>(p, packed + inside, row, column);
+      for (; row < p.row_count; ++row)
+        together > 1 && many ? tile<1, kBlocks>(p, packed + inside, row, column)
+                             : tile<1, 1>(p, packed + inside, row, column);
     }
+    block += many ? together : 1;
   }
 }
 
@@ -116,16 +129,8 @@ HWY_INLINE void each(const float* x, float* y, int64_t count, Work&& work) {
   std::memcpy(y + i, rest, static_cast<size_t>(count - i) * sizeof(float));
 }
 
-HWY_INLINE V
-sigmoid_times(V x, V steepness) {  // x / (1 + exp(−steepness)); exp overflows beyond 88, where the result has long been zero
-  return hn::Div(x, hn::Add(hn::Set(d, 1.f), hn::Exp(d, hn::Min(hn::Neg(steepness), hn::Set(d, 80.f)))));
-}
-HWY_INLINE V silu_of(V x) {
-  return sigmoid_times(x, x);
-}
-
 void silu(float* x, int64_t count) {
-  each(x, x, count, [](V v) { return silu_of(v); });
+  each(x, x, count, [](V v) { return SiluOf(d, v); });
 }
 
 HWY_INLINE float sum_of(const float* x, int64_t count) {
@@ -204,12 +209,11 @@ void attend(const float* query, const float* const* keys, const float* const* va
   }
 }
 
-void group_norm_silu(const NormedPicture& picture, const float* x, const float* weight, const float* bias, float* sums,
-                     float* y) {
-  const auto& [height, width, channels, groups, eps, border] = picture;
-  const int64_t pixels = height * width, in_group = channels / groups;
+void group_norm(const GroupNorm& norm, const float* x, float* sums, float* scale, float* shift) {
+  const auto& [pixels, channels, groups, eps, weight, bias] = norm;
+  const int64_t in_group = channels / groups;
   const auto lanes = static_cast<int64_t>(hn::Lanes(d));
-  float *sum = sums, *squares = sums + channels, *scale = sums + 2 * channels, *shift = sums + 3 * channels;
+  float *sum = sums, *squares = sums + channels;
   std::fill(sums, sums + 2 * channels, 0.f);
   const auto over_channels = [&](auto&& vector, auto&& single) {
     int64_t c = 0;
@@ -253,20 +257,21 @@ void group_norm_silu(const NormedPicture& picture, const float* x, const float* 
       shift[c] = bias[c] - shift[c] * scale[c];
     }
   }
-  for (int64_t row = 0; row < height; ++row)
-    for (int64_t column = 0; column < width; ++column) {
-      const float* from = x + (row * width + column) * channels;
-      float* to = y + ((row + border) * (width + 2 * border) + column + border) * channels;
-      over_channels(
-          [&](int64_t c) {
-            hn::StoreU(silu_of(hn::MulAdd(hn::LoadU(d, from + c), hn::LoadU(d, scale + c), hn::LoadU(d, shift + c))), d,
-                       to + c);
-          },
-          [&](int64_t c) {
-            const float value = from[c] * scale[c] + shift[c];
-            to[c] = value / (1 + std::exp(-value));
-          });
+}
+
+void affine_silu(const float* x, int64_t rows, int64_t channels, const Affine& affine, float* y) {
+  const auto lanes = static_cast<int64_t>(hn::Lanes(d));
+  const bool plain = affine.scale == nullptr;
+  for (int64_t row = 0; row < rows; ++row, x += channels, y += channels) {
+    int64_t c = 0;
+    for (; c + lanes <= channels; c += lanes) {
+      const V value = hn::LoadU(d, x + c);
+      hn::StoreU(
+          SiluOf(d, plain ? value : hn::MulAdd(value, hn::LoadU(d, affine.scale + c), hn::LoadU(d, affine.shift + c))), d,
+          y + c);
     }
+    for (; c < channels; ++c) y[c] = SiluOf(plain ? x[c] : x[c] * affine.scale[c] + affine.shift[c]);
+  }
 }
 
 }  // namespace
@@ -282,7 +287,8 @@ HWY_EXPORT(row_product);
 HWY_EXPORT(modulated_norm);
 HWY_EXPORT(attend);
 HWY_EXPORT(silu);
-HWY_EXPORT(group_norm_silu);
+HWY_EXPORT(group_norm);
+HWY_EXPORT(affine_silu);
 
 float from_half(uint16_t bits) {
   const int exponent = bits >> 10 & 31, fraction = bits & 1023;
@@ -323,9 +329,11 @@ void attend(const float* query, const float* const* keys, const float* const* va
 void silu(float* x, int64_t count) {
   HWY_DYNAMIC_DISPATCH(silu)(x, count);
 }
-void group_norm_silu(const NormedPicture& picture, const float* x, const float* weight, const float* bias, float* sums,
-                     float* y) {
-  HWY_DYNAMIC_DISPATCH(group_norm_silu)(picture, x, weight, bias, sums, y);
+void group_norm(const GroupNorm& norm, const float* x, float* sums, float* scale, float* shift) {
+  HWY_DYNAMIC_DISPATCH(group_norm)(norm, x, sums, scale, shift);
+}
+void affine_silu(const float* x, int64_t rows, int64_t channels, const Affine& affine, float* y) {
+  HWY_DYNAMIC_DISPATCH(affine_silu)(x, rows, channels, affine, y);
 }
 
 }  // namespace orrery::kernels

@@ -44,19 +44,22 @@ struct ProcessorTiles {
     _tile_zero(2);
     _tile_zero(3);
   }
-  void load_inputs(const uint8_t* from) {
-    _tile_loadd(4, from, kTileRow);
-    _tile_loadd(5, from + kTileSide * kTileRow, kTileRow);
+  template <int64_t kRowTiles = 2>
+  void load_inputs(const uint8_t* from, int64_t stride = kTileRow) {
+    _tile_loadd(4, from, stride);
+    if constexpr (kRowTiles == 2) _tile_loadd(5, from + kTileSide * stride, stride);
   }
+  template <int64_t kColumnTiles = 2>
   void load_weights(const uint8_t* from) {
     _tile_loadd(6, from, 2 * kTileRow);
-    _tile_loadd(7, from + kTileRow, 2 * kTileRow);
+    if constexpr (kColumnTiles == 2) _tile_loadd(7, from + kTileRow, 2 * kTileRow);
   }
+  template <int64_t kRowTiles = 2, int64_t kColumnTiles = 2>
   void multiply_bfloat16() {
     _tile_dpbf16ps(0, 4, 6);
-    _tile_dpbf16ps(1, 4, 7);
-    _tile_dpbf16ps(2, 5, 6);
-    _tile_dpbf16ps(3, 5, 7);
+    if constexpr (kColumnTiles == 2) _tile_dpbf16ps(1, 4, 7);
+    if constexpr (kRowTiles == 2) _tile_dpbf16ps(2, 5, 6);
+    if constexpr (kRowTiles == 2 && kColumnTiles == 2) _tile_dpbf16ps(3, 5, 7);
   }
   void multiply_int8() {
     _tile_dpbssd(0, 4, 6);
@@ -78,11 +81,19 @@ struct ProcessorTiles {
 class EmulatedTiles {
  public:
   void clear() { std::memset(sums_, 0, sizeof sums_); }
-  void load_inputs(const uint8_t* from) { std::memcpy(inputs_, from, kStepBytes); }
-  void load_weights(const uint8_t* from) { std::memcpy(weights_, from, kStepBytes); }
+  template <int64_t kRowTiles = 2>
+  void load_inputs(const uint8_t* from, int64_t stride = kTileRow) {
+    for (int64_t row = 0; row < kRowTiles * kTileSide; ++row)
+      std::memcpy(inputs_ + row * kTileRow, from + row * stride, kTileRow);
+  }
+  template <int64_t kColumnTiles = 2>
+  void load_weights(const uint8_t* from) {
+    std::memcpy(weights_, from, kStepBytes);
+  }
 
+  template <int64_t kRowTiles = 2, int64_t kColumnTiles = 2>
   void multiply_bfloat16() {
-    each_sum([&](const uint8_t* input, const uint8_t* weight, uint32_t& sum) {
+    each_sum<kRowTiles, kColumnTiles>([&](const uint8_t* input, const uint8_t* weight, uint32_t& sum) {
       // Even and odd numbers of the depth have a sum each, which are added up and then to the tile.
       float parts[2] = {0, 0};
       for (int64_t pair = 0; pair < kTileSide; ++pair)
@@ -99,7 +110,7 @@ class EmulatedTiles {
   }
 
   void multiply_int8() {
-    each_sum([](const uint8_t* input, const uint8_t* weight, uint32_t& sum) {
+    each_sum<2, 2>([](const uint8_t* input, const uint8_t* weight, uint32_t& sum) {
       for (int64_t four = 0; four < kTileSide; ++four)
         for (int64_t i = 0; i < 4; ++i)
           sum += static_cast<uint32_t>(static_cast<int8_t>(input[4 * four + i]) *
@@ -120,10 +131,10 @@ class EmulatedTiles {
     std::memcpy(&x, &bits, sizeof x);
     return normal(x);
   }
-  template <typename Work>
+  template <int64_t kRowTiles, int64_t kColumnTiles, typename Work>
   void each_sum(const Work& work) {
-    for (int64_t row = 0; row < kSumSide; ++row)
-      for (int64_t column = 0; column < kSumSide; ++column)
+    for (int64_t row = 0; row < kRowTiles * kTileSide; ++row)
+      for (int64_t column = 0; column < kColumnTiles * kTileSide; ++column)
         work(inputs_ + row * kTileRow, weights_ + column * 4, sums_[row][column]);
   }
 
@@ -159,6 +170,35 @@ void multiply_in(const TileProduct& product) {
   tiles.store(static_cast<uint8_t*>(product.sums));
 }
 
+template <class Tiles, int64_t kRowTiles, int64_t kColumnTiles>
+void multiply_rows_in(const RowTileProduct& product) {
+  std::atomic_signal_fence(std::memory_order_seq_cst);
+  Tiles tiles;
+  tiles.clear();
+  const int64_t stride = product.stride * 2;
+  const uint8_t* weights = product.weights;
+  for (int64_t tap = 0; tap < product.tap_count; ++tap) {
+    const auto* high = reinterpret_cast<const uint8_t*>(product.inputs) + product.taps[tap] * stride;
+    const uint8_t* low = high + product.part * 2;
+    for (int64_t step = 0; step < product.steps; ++step, high += kTileRow, low += kTileRow, weights += kStepBytes) {
+      tiles.template load_weights<kColumnTiles>(weights);
+      tiles.template load_inputs<kRowTiles>(high, stride);
+      tiles.template multiply_bfloat16<kRowTiles, kColumnTiles>();
+      tiles.template load_inputs<kRowTiles>(low, stride);
+      tiles.template multiply_bfloat16<kRowTiles, kColumnTiles>();
+    }
+  }
+  tiles.store(reinterpret_cast<uint8_t*>(product.sums));
+}
+
+template <class Tiles>
+void multiply_rows_by(const RowTileProduct& product) {
+  if (product.row_tiles == 2)
+    product.column_tiles == 2 ? multiply_rows_in<Tiles, 2, 2>(product) : multiply_rows_in<Tiles, 2, 1>(product);
+  else
+    product.column_tiles == 2 ? multiply_rows_in<Tiles, 1, 2>(product) : multiply_rows_in<Tiles, 1, 1>(product);
+}
+
 template <class Tiles>
 void multiply_by(const TileProduct& product) {
   switch (product.form) {
@@ -182,6 +222,13 @@ void multiply_tiles(const TileProduct& product, TileMachine machine) {
   if (machine == TileMachine::kProcessor) return multiply_by<ProcessorTiles>(product);
 #endif
   multiply_by<EmulatedTiles>(product);
+}
+
+void multiply_row_tiles(const RowTileProduct& product, TileMachine machine) {
+#if ORRERY_AMX
+  if (machine == TileMachine::kProcessor) return multiply_rows_by<ProcessorTiles>(product);
+#endif
+  multiply_rows_by<EmulatedTiles>(product);
 }
 
 TileSession::TileSession(TileMachine machine) : machine_(machine) {

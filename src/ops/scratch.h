@@ -2,11 +2,11 @@
 
 #include <ATen/ops/empty.h>
 #include <c10/core/CPUAllocator.h>
-#include <sys/mman.h>
 
-#include <cstddef>
 #include <cstdint>
-#include <new>
+#include <optional>
+
+#include "ops/huge_pages.h"
 
 namespace orrery::ops {
 
@@ -20,18 +20,10 @@ class Scratch {
     if (c10::GetCPUAllocator() != c10::GetDefaultCPUAllocator()) {
       kept_ = at::empty({floats}, at::kFloat);
       data_ = kept_.mutable_data_ptr<float>();
-      return;
+    } else {
+      pages_.emplace(static_cast<size_t>(floats) * sizeof(float));
+      data_ = reinterpret_cast<float*>(pages_->data());
     }
-    constexpr std::size_t kPage = std::size_t{2} << 20;
-    size_ = (static_cast<std::size_t>(floats) * sizeof(float) + kPage - 1) / kPage * kPage + kPage;  // one for the alignment
-    mapped_ = mmap(nullptr, size_, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-    if (mapped_ == MAP_FAILED) throw std::bad_alloc();
-    madvise(mapped_, size_, MADV_HUGEPAGE);  // a wish: refused where there are none
-    const auto address = reinterpret_cast<std::uintptr_t>(mapped_);
-    data_ = reinterpret_cast<float*>((address + kPage - 1) / kPage * kPage);
-  }
-  ~Scratch() {
-    if (size_ > 0) munmap(mapped_, size_);
   }
   Scratch(const Scratch&) = delete;
   Scratch& operator=(const Scratch&) = delete;
@@ -40,8 +32,7 @@ class Scratch {
 
  private:
   at::Tensor kept_;
-  void* mapped_ = nullptr;
-  std::size_t size_ = 0;  ///< of what is mapped
+  std::optional<HugePages> pages_;
   float* data_;
 };
 

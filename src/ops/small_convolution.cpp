@@ -6,12 +6,14 @@
 #include <sstream>
 
 #include "kernels/winograd.h"
+#include "ops/huge_pages.h"
 #include "orrery/error.h"
 
 namespace orrery::ops {
 namespace {
 
-// With few tiles it does not pay to read 36 matrices of weights in place of nine, unless they come from the second-level cache.
+// With few tiles it does not pay to read 36 matrices of weights in place of nine, unless they come from the second-level
+// cache.
 constexpr int64_t kManyTiles = 16, kFewestTiles = 4, kNearFloats = 36 * 64 * 96;
 constexpr int64_t kMostTiles = 32;  // of a block: its transformed pixels stay in the second-level cache
 
@@ -25,34 +27,29 @@ kernels::WinogradConv sizes(int64_t side, int64_t in, int64_t out) {
   return conv;
 }
 
-// Kept from call to call: memory of this size would come from the system each time, and go back.
-float* workspace(int64_t floats) {
-  struct alignas(64) Line {
-    float values[16];
-  };
-  thread_local std::vector<Line> kept;
-  const auto lines = static_cast<size_t>((floats + 15) / 16);
-  if (kept.size() < lines) kept.resize(lines);
-  return kept.data()->values;
-}
-
 }  // namespace
 
 SmallConvolution::SmallConvolution(const at::Tensor& weight, const at::Tensor& bias, int64_t side, Form form)
     : side_(side), in_(weight.dim() == 4 ? weight.size(1) : 0), out_(weight.size(0)) {
-  if (weight.dim() != 4 || weight.size(2) != 3 || weight.size(3) != 3 || bias.dim() != 1 || bias.size(0) != out_ || side < 1) {
+  if (weight.dim() != 4 || weight.size(2) != 3 || weight.size(3) != 3 || bias.dim() != 1 || bias.size(0) != out_ ||
+      side < 1) {
     std::ostringstream got;
     got << "a weight " << weight.sizes() << ", a bias " << bias.sizes() << ", side " << side;
     throw Error(ErrorKind::kArgument, {.place = "ops::SmallConvolution",
                                        .expected = "a weight [out,in,3,3], a bias [out], a side of 1 or more",
                                        .got = got.str()});
   }
+  if (form == Form::kTiles || (form == Form::kFaster && uses_tile_rows(weight))) {
+    tiles_ = TileWeight(weight.to(at::kFloat).flatten(2), bias);
+    plain_ = padded_rows(side, out_);
+    return;
+  }
   const kernels::WinogradConv conv = sizes(side, in_, out_);
   const bool pays = in_ >= kernels::kWinogradPanel &&
                     (conv.tiles() >= kManyTiles || (conv.tiles() >= kFewestTiles && conv.weight_floats() <= kNearFloats));
   if (form == Form::kWinograd || (form == Form::kFaster && pays)) {
     const at::Tensor whole = weight.to(at::kFloat).contiguous();
-    transformed_ = at::empty({conv.weight_floats()}, at::kFloat);
+    transformed_ = in_huge_pages(at::empty({conv.weight_floats()}, at::kFloat));
     kernels::winograd_weights(conv, whole.const_data_ptr<float>(), 1, 0,
                               conv.out_panels() * conv.in_panels() * kernels::kWinogradPanel,
                               transformed_.mutable_data_ptr<float>());
@@ -68,12 +65,15 @@ SmallConvolution::SmallConvolution(const at::Tensor& weight, const at::Tensor& b
   for (int64_t tap = 0; tap < 9; ++tap) taps_.push_back((tap / 3 * (side + 2) + tap % 3) * in_);
 }
 
-std::vector<float> SmallConvolution::picture() const {
-  const int64_t whole = side_ + 2 * border();
-  return std::vector<float>(static_cast<size_t>(whole * whole * in_));
+float* SmallConvolution::picture(Workspace& memory) const {
+  const int64_t whole = side_ + 2 * border(), size = whole * whole * in_;
+  float* const picture = memory.floats(size);
+  if (border() > 0) std::fill_n(picture, size, 0.f);
+  return picture;
 }
 
 void SmallConvolution::operator()(const float* picture, float* out, Then then) const {
+  if (!tiles_.empty()) return tiles_.convolve(picture, side_, out, plain_, then);
   if (border() > 0) return direct_(picture, padded_, taps_, out, plain_, then);
   kernels::WinogradConv conv = sizes(side_, in_, out_);
   conv.weights = transformed_.const_data_ptr<float>();
@@ -82,7 +82,16 @@ void SmallConvolution::operator()(const float* picture, float* out, Then then) c
   const float* const residual = out;
   conv.residuals = then == Then::kStore ? nullptr : &residual;
   conv.outputs = &out;
-  kernels::winograd_convolve(conv, 0, conv.blocks(), workspace(conv.workspace_floats()));
+  Workspace memory;
+  kernels::winograd_convolve(conv, 0, conv.blocks(), memory.floats(conv.workspace_floats()));
+}
+
+void SmallConvolution::after_silu(const float* x, float* out, Then then, const Affine& affine) const {
+  if (!tiles_.empty()) return tiles_.convolve(x, side_, out, plain_, then, &affine);
+  Workspace memory;
+  float* const made = picture(memory);
+  for (int64_t y = 0; y < side_; ++y) kernels::affine_silu(x + y * side_ * in_, side_, in_, affine, made + at(y, 0));
+  (*this)(made, out, then);
 }
 
 }  // namespace orrery::ops

@@ -4,11 +4,12 @@
 
 #include <array>
 
+#include "ops/huge_pages.h"
 #include "orrery/error.h"
 
 namespace orrery::ops {
 
-PackedProduct::PackedProduct(const at::Tensor& weight, const at::Tensor& bias) {
+PackedProduct::PackedProduct(const at::Tensor& weight, const at::Tensor& bias, Form form) {
   if ((weight.dim() != 2 && weight.dim() != 4) || bias.dim() != 1 || bias.size(0) != weight.size(0))
     throw Error(ErrorKind::kArgument,
                 {.place = "ops::PackedProduct", .what = "needs a weight [out,in] or [out,in,h,w] and a bias [out]"});
@@ -16,18 +17,23 @@ PackedProduct::PackedProduct(const at::Tensor& weight, const at::Tensor& bias) {
   columns_ = whole.size(0);
   depth_ = whole.size(1);
   taps_ = whole.size(2);
+  if (form == Form::kTiles || (form == Form::kFaster && uses_tile_rows(weight))) {
+    tiles_ = TileWeight(whole, bias);
+    return;
+  }
   const int64_t blocks = (columns_ + kernels::kColumns - 1) / kernels::kColumns;
   const at::Tensor padded = at::zeros({blocks * kernels::kColumns, depth_, taps_}, at::kFloat);
   padded.narrow(0, 0, columns_).copy_(whole);
   packed_ = padded.view({blocks, kernels::kColumns, depth_, taps_}).permute({0, 3, 2, 1}).contiguous();
   const at::Tensor half = packed_.to(at::kHalf);
-  if (half.to(at::kFloat).equal(packed_)) packed_ = half;
+  packed_ = in_huge_pages(half.to(at::kFloat).equal(packed_) ? half : packed_);
   bias_ = at::zeros({blocks * kernels::kColumns}, at::kFloat);
   bias_.narrow(0, 0, columns_).copy_(bias);
 }
 
 void PackedProduct::operator()(const float* in, std::span<const int64_t> rows, std::span<const int64_t> taps, float* out,
                                std::span<const int64_t> out_rows, Then then, const float* gate) const {
+  if (!tiles_.empty()) return tiles_.gather(in, rows, taps, out, out_rows, then, gate);
   const bool half = packed_.scalar_type() == at::kHalf;
   kernels::row_product({.in = in,
                         .rows = rows.data(),

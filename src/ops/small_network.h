@@ -6,14 +6,16 @@
 
 #include "kernels/head_norm.h"
 #include "kernels/small_network.h"
+#include "ops/tile_rows.h"
 
 namespace orrery::ops {
 
+using kernels::Affine;
 using kernels::attend;
 using kernels::gelu_tanh;
-using kernels::group_norm_silu;
+using kernels::group_norm;
+using kernels::GroupNorm;
 using kernels::modulated_norm;
-using kernels::NormedPicture;
 using kernels::silu;
 using kernels::Then;
 
@@ -21,9 +23,12 @@ using kernels::Then;
 /// result do not depend on how many are asked for, so a batch equals its members to the bit.
 class PackedProduct {
  public:
+  /// kTiles: matrix tiles, which take 16 rows at once; kVectors: for a row or two, whose time goes into reading the weights.
+  enum class Form { kFaster, kVectors, kTiles };
+
   PackedProduct() = default;
-  /// weight float [out,in] or [out,in,h,w], bias [out]. Weights that float16 holds exactly are kept as float16.
-  PackedProduct(const at::Tensor& weight, const at::Tensor& bias);
+  /// weight float [out,in] or [out,in,h,w], bias [out]. Vectors keep weights that float16 holds exactly as float16.
+  PackedProduct(const at::Tensor& weight, const at::Tensor& bias, Form form = Form::kFaster);
 
   /// What kernels::RowProduct says: `rows` and `out_rows` where each row begins in `in` and `out`, `taps` what is added to
   /// it for each place of the kernel.
@@ -38,6 +43,7 @@ class PackedProduct {
  private:
   at::Tensor packed_;  // [blocks, taps, depth, kColumns], float or float16
   at::Tensor bias_;    // [blocks · kColumns]
+  TileWeight tiles_;   // or these
   int64_t depth_ = 0, columns_ = 0, taps_ = 1;
 };
 

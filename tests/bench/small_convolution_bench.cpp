@@ -1,4 +1,5 @@
-// Convolutions of the bundled worlds' decoder and stem, by Winograd's filtering and tap by tap.
+// Convolutions of the bundled worlds' decoder and stem, by Winograd's filtering, tap by tap and through matrix
+// tiles.
 #include <ATen/ATen.h>
 
 #include <vector>
@@ -14,10 +15,10 @@ using Form = ops::SmallConvolution::Form;
 template <int64_t side, int64_t channels, Form form>
 Beside picture() {
   const at::Tensor x = at::randn({side, side, channels}), bias = at::randn({channels}),
-                   weight = at::randn({channels, channels, 3, 3}).to(at::kHalf).to(at::kFloat) / 16,
+                   weight = (at::randn({channels, channels, 3, 3}) / 16).to(at::kBFloat16).to(at::kFloat),
                    y = at::empty({side, side, channels});
   const ops::SmallConvolution conv(weight, bias, side, form);
-  std::vector<float> picture = conv.picture();
+  std::vector<float> picture((side + 2) * (side + 2) * channels);  // room for a border
   const int64_t row = side * channels;
   for (int64_t i = 0; i < side; ++i) std::copy_n(x.const_data_ptr<float>() + i * row, row, picture.data() + conv.at(i, 0));
   return {[=] { return conv(picture.data(), y.data_ptr<float>()), y; },
@@ -31,6 +32,8 @@ const bool added = beside("small_convolution/winograd/8x8x128", picture<8, 128, 
                    beside("small_convolution/direct/8x8x64", picture<8, 64, Form::kDirect>) &&
                    beside("small_convolution/winograd/16x16x64", picture<16, 64, Form::kWinograd>) &&
                    beside("small_convolution/direct/16x16x64", picture<16, 64, Form::kDirect>) &&
+                   beside("small_convolution/tiles/16x16x64", picture<16, 64, Form::kTiles>) &&
+                   beside("small_convolution/tiles/32x32x32", picture<32, 32, Form::kTiles>) &&
                    beside("small_convolution/winograd/32x32x32", picture<32, 32, Form::kWinograd>) &&
                    beside("small_convolution/direct/32x32x32", picture<32, 32, Form::kDirect>);
 

@@ -19,18 +19,20 @@ float* of(const at::Tensor& tensor) {
 
 // x [side,side,in] → [side,side,out], added to `out` where `then` says so.
 void convolve(const ops::SmallConvolution& conv, const at::Tensor& x, const at::Tensor& out, ops::Then then) {
-  std::vector<float> picture = conv.picture();
+  ops::Workspace memory;
+  float* const picture = conv.picture(memory);
   for (int64_t row = 0; row < x.size(0); ++row)
     for (int64_t column = 0; column < x.size(1); ++column)
-      std::copy_n(of(x) + (row * x.size(1) + column) * x.size(2), x.size(2), picture.data() + conv.at(row, column));
-  conv(picture.data(), of(out), then);
+      std::copy_n(of(x) + (row * x.size(1) + column) * x.size(2), x.size(2), picture + conv.at(row, column));
+  conv(picture, of(out), then);
 }
 
-TEST(SmallConvolutionTest, BothFormsEqualLibTorchs) {
+TEST(SmallConvolutionTest, EveryFormEqualsLibTorchs) {
   at::manual_seed(9);
   for (const auto& [side, in, out] : {std::array<int64_t, 3>{16, 30, 64}, {8, 33, 8}, {13, 16, 17}, {5, 3, 2}, {33, 20, 12}})
-    for (const Form form : {Form::kDirect, Form::kWinograd, Form::kFaster}) {
-      const at::Tensor weight = at::randn({out, in, 3, 3}) / 10, bias = at::randn({out}), x = at::randn({side, side, in});
+    for (const Form form : {Form::kDirect, Form::kWinograd, Form::kTiles, Form::kFaster}) {
+      const at::Tensor weight = (at::randn({out, in, 3, 3}) / 10).to(at::kBFloat16).to(at::kFloat), bias = at::randn({out}),
+                       x = at::randn({side, side, in});
       const at::Tensor expected =
           at::conv2d(x.permute({2, 0, 1}).unsqueeze(0), weight, bias, 1, 1).squeeze(0).permute({1, 2, 0});
       const ops::SmallConvolution conv(weight, bias, side, form);
@@ -41,6 +43,24 @@ TEST(SmallConvolutionTest, BothFormsEqualLibTorchs) {
       convolve(conv, x, y, ops::Then::kAdd);
       EXPECT_TRUE(testing::is_close(y, 2 * expected, testing::kComponentParity)) << side << ' ' << in << ' ' << out;
     }
+}
+
+TEST(SmallConvolutionTest, WhatGoesBeforeItIsAppliedInEveryForm) {
+  at::manual_seed(10);
+  const int64_t side = 9, in = 37, out = 37;
+  const at::Tensor weight = (at::randn({out, in, 3, 3}) / 10).to(at::kBFloat16).to(at::kFloat), bias = at::randn({out}),
+                   x = at::randn({side, side, in}), scale = at::randn({in}), shift = at::randn({in});
+  const auto expected = [&](const at::Tensor& seen) {
+    return at::conv2d(at::silu(seen).permute({2, 0, 1}).unsqueeze(0), weight, bias, 1, 1).squeeze(0).permute({1, 2, 0});
+  };
+  for (const Form form : {Form::kDirect, Form::kWinograd, Form::kTiles}) {
+    const ops::SmallConvolution conv(weight, bias, side, form);
+    const at::Tensor y = at::empty({side, side, out}), same = x.clone();
+    conv.after_silu(of(x), of(y), ops::Then::kStore, {of(scale), of(shift)});
+    EXPECT_TRUE(testing::is_close(y, expected(x * scale + shift), testing::kComponentParity));
+    conv.after_silu(of(same), of(same), ops::Then::kAdd);
+    EXPECT_TRUE(testing::is_close(same, x + expected(x), testing::kComponentParity));
+  }
 }
 
 TEST(SmallConvolutionTest, LargePicturesTakeWinogradsForm) {

@@ -5,6 +5,8 @@
 #include <algorithm>
 #include <array>
 
+#include "ops/workspace.h"
+
 namespace orrery::models {
 
 using ops::Then;
@@ -16,9 +18,7 @@ FastDecoder::FastDecoder(const OrreryTokenizer& tokenizer)
       eps_(static_cast<float>(tokenizer.norm_eps())) {
   const OrreryTokenizer::Network& network = tokenizer.decoder_network();
   int64_t side = side_;
-  const auto packed = [&](const OrreryTokenizer::Conv& conv) {
-    return ops::SmallConvolution(conv.weight, conv.bias, side);
-  };
+  const auto packed = [&](const OrreryTokenizer::Conv& conv) { return ops::SmallConvolution(conv.weight, conv.bias, side); };
   const auto kept = [](const OrreryTokenizer::Norm& norm) {
     return Norm{norm.weight.to(at::kFloat).contiguous(), norm.bias.to(at::kFloat).contiguous()};
   };
@@ -46,51 +46,53 @@ FastDecoder::FastDecoder(const OrreryTokenizer& tokenizer)
   }
 }
 
-// conv(silu(norm(x))); `normed` is a picture of the convolution's.
-void FastDecoder::norm_and_convolve(const Norm& norm, const ops::SmallConvolution& conv, const float* x, float* normed,
-                                    float* out, Then then) const {
-  std::vector<float> sums(4 * conv.depth());
-  ops::group_norm_silu({.height = conv.side(),
-                        .width = conv.side(),
-                        .channels = conv.depth(),
-                        .groups = groups_,
-                        .eps = eps_,
-                        .border = conv.border()},
-                       x, norm.weight.const_data_ptr<float>(), norm.bias.const_data_ptr<float>(), sums.data(), normed);
-  conv(normed, out, then);
+// conv(silu(norm(x)))
+void FastDecoder::norm_and_convolve(const Norm& norm, const ops::SmallConvolution& conv, const float* x, float* out,
+                                    Then then) const {
+  const int64_t channels = conv.depth();
+  ops::Workspace memory;
+  float *const scale = memory.floats(channels), *const shift = memory.floats(channels),
+               *const sums = memory.floats(2 * channels);
+  ops::group_norm({.pixels = conv.side() * conv.side(),
+                   .channels = channels,
+                   .groups = groups_,
+                   .eps = eps_,
+                   .weight = norm.weight.const_data_ptr<float>(),
+                   .bias = norm.bias.const_data_ptr<float>()},
+                  x, sums, scale, shift);
+  conv.after_silu(x, out, then, {scale, shift});
 }
 
 void FastDecoder::operator()(const float* latent, float* frame) const {
   int64_t side = side_, width = conv_in_.columns();
-  std::vector<float> picture = conv_in_.picture(), x(side * side * width), y;
+  ops::Workspace memory;
+  float *const picture = conv_in_.picture(memory), *x = memory.floats(side * side * width), *y = nullptr;
   for (int64_t c = 0; c < channels_; ++c)
     for (int64_t i = 0; i < side * side; ++i)
       picture[conv_in_.at(i / side, i % side) + c] = latent[c * side * side + i] * std_[c] + mean_[c];
-  conv_in_(picture.data(), x.data());
+  conv_in_(picture, x);
   for (const Level& level : levels_) {
     if (!level.up.empty()) {
-      std::vector<float> larger(4 * side * side * level.width);
+      float* const larger = memory.floats(4 * side * side * level.width);
       std::vector<int64_t> from, to(side * side);
       for (int64_t i = 0; i < side * side; ++i) from.push_back(i * width);
       for (int64_t pixel = 0; pixel < 4; ++pixel) {
         for (int64_t i = 0; i < side * side; ++i)
           to[i] = ((2 * (i / side) + pixel / 2) * 2 * side + 2 * (i % side) + pixel % 2) * level.width;
-        level.up[pixel](x.data(), from, std::array<int64_t, 1>{0}, larger.data(), to);
+        level.up[pixel](x, from, std::array<int64_t, 1>{0}, larger, to);
       }
-      x = std::move(larger);
+      x = larger;
       side *= 2;
     }
     width = level.width;
-    y.resize(x.size());
+    y = memory.floats(side * side * width);
     for (const Block& block : level.blocks) {
-      picture = block.conv1.picture();
-      norm_and_convolve(block.norm1, block.conv1, x.data(), picture.data(), y.data());
-      norm_and_convolve(block.norm2, block.conv2, y.data(), picture.data(), x.data(), Then::kAdd);
+      norm_and_convolve(block.norm1, block.conv1, x, y);
+      norm_and_convolve(block.norm2, block.conv2, y, x, Then::kAdd);
     }
   }
-  picture = conv_out_.picture();
-  y.resize(side * side * conv_out_.columns());
-  norm_and_convolve(norm_out_, conv_out_, x.data(), picture.data(), y.data());
+  y = memory.floats(side * side * conv_out_.columns());
+  norm_and_convolve(norm_out_, conv_out_, x, y);
   for (int64_t i = 0; i < side * side; ++i)
     for (int64_t n = 0; n < conv_out_.columns(); ++n) {  // channel 4c + 2dy + dx
       const int64_t row = 2 * (i / side) + n % 4 / 2, column = 2 * (i % side) + n % 2;

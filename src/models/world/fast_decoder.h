@@ -31,7 +31,7 @@ class FastDecoder {
     std::vector<Block> blocks;
     int64_t width;
   };
-  void norm_and_convolve(const Norm& norm, const ops::SmallConvolution& conv, const float* x, float* normed, float* out,
+  void norm_and_convolve(const Norm& norm, const ops::SmallConvolution& conv, const float* x, float* out,
                          ops::Then then = ops::Then::kStore) const;
 
   ops::SmallConvolution conv_in_, conv_out_;

@@ -7,22 +7,11 @@
 #include <cmath>
 #include <cstring>
 
+#include "ops/workspace.h"
+
 namespace orrery::models {
 
 using ops::Then;
-
-namespace {
-
-// conv(silu(x)), x [h·w,in].
-void silu_and_convolve(const ops::SmallConvolution& conv, const float* x, float* out, Then then) {
-  std::vector<float> picture = conv.picture();
-  const int64_t row = conv.side() * conv.depth();
-  for (int64_t y = 0; y < conv.side(); ++y) std::memcpy(picture.data() + conv.at(y, 0), x + y * row, row * sizeof(float));
-  ops::silu(picture.data(), static_cast<int64_t>(picture.size()));
-  conv(picture.data(), out, then);
-}
-
-}  // namespace
 
 FastTransformer::FastTransformer(const TransformerSizes& sizes, const Weights& weights) : sizes_(sizes) {
   const int64_t width = sizes.width, p = sizes.patch, fine = sizes.conv_width, values = fine * p * p;
@@ -33,7 +22,12 @@ FastTransformer::FastTransformer(const TransformerSizes& sizes, const Weights& w
     return ops::SmallConvolution(w.get("weight", {out, in, 3, 3}), w.get("bias", {out}), sizes.side);
   };
   const auto conv = [&](const char* name, int64_t in, int64_t out) { return conv_of(weights.sub(name), in, out); };
-  plane_in_ = linear(weights, "plane_in", sizes.action_features + 1, sizes.planes * sizes.side * sizes.side);
+  // Once a frame: what the action means to it.
+  const auto single = [](const Weights& w, const char* name, int64_t in, int64_t out) {
+    return ops::PackedProduct(w.sub(name).get("weight", {out, in}), w.sub(name).get("bias", {out}),
+                              ops::PackedProduct::Form::kVectors);
+  };
+  plane_in_ = single(weights, "plane_in", sizes.action_features + 1, sizes.planes * sizes.side * sizes.side);
   conv_in_ = conv("conv_in", 3 * sizes.channels + sizes.planes, fine);
   conv_stem_ = conv("conv_stem", fine, fine);
   convs_head_.push_back(conv("conv_head", fine, fine));
@@ -52,8 +46,8 @@ FastTransformer::FastTransformer(const TransformerSizes& sizes, const Weights& w
                    out_bias = weights.sub("patch_out").get("bias", {values});
   for (int64_t place = 0; place < p * p; ++place)
     patch_out_.emplace_back(out.slice(0, place, {}, p * p), out_bias.slice(0, place, {}, p * p));
-  action_in_ = linear(weights, "action_in", sizes.action_features, width);
-  action_out_ = linear(weights, "action_out", width, width);
+  action_in_ = single(weights, "action_in", sizes.action_features, width);
+  action_out_ = single(weights, "action_out", width, width);
   position_ = weights.get("position", {sizes.tokens, width}).to(at::kFloat).contiguous();
   std::vector<at::Tensor> weight, bias;  // of all modulations, as one product
   for (int64_t i = 0; i < sizes.layers; ++i) {
@@ -71,7 +65,7 @@ FastTransformer::FastTransformer(const TransformerSizes& sizes, const Weights& w
   }
   weight.push_back(weights.sub("final_modulation").get("weight", {2 * width, width}));
   bias.push_back(weights.sub("final_modulation").get("bias", {2 * width}));
-  modulation_ = ops::PackedProduct(at::cat(weight), at::cat(bias));
+  modulation_ = ops::PackedProduct(at::cat(weight), at::cat(bias), ops::PackedProduct::Form::kVectors);
 }
 
 std::vector<float> FastTransformer::conditions(const at::Tensor& noise, std::span<const float> levels,
@@ -113,10 +107,11 @@ std::vector<int64_t> FastTransformer::corners() const {
   return out;
 }
 
-// What the convolutions before the tokens make of a frame: [h·w,E]
-std::vector<float> FastTransformer::stem(const float* noisy, const float* previous, const float* planes) const {
+// What the convolutions before the tokens make of a frame: fine [h·w,E]
+void FastTransformer::stem(const float* noisy, const float* previous, const float* planes, float* fine) const {
   const int64_t side = sizes_.side;
-  std::vector<float> picture = conv_in_.picture(), fine(side * side * sizes_.conv_width);
+  ops::Workspace memory;
+  float* const picture = conv_in_.picture(memory);
   int64_t channel = 0;
   const auto put = [&](const float* from, int64_t count) {
     for (const int64_t end = channel + count; channel < end; ++channel, from += side * side)
@@ -125,53 +120,51 @@ std::vector<float> FastTransformer::stem(const float* noisy, const float* previo
   put(noisy, sizes_.channels);
   put(previous, 2 * sizes_.channels);
   put(planes, sizes_.planes);
-  conv_in_(picture.data(), fine.data());
-  silu_and_convolve(conv_stem_, fine.data(), fine.data(), Then::kAdd);
-  return fine;
+  conv_in_(picture, fine);
+  conv_stem_.after_silu(fine, fine, Then::kAdd);
 }
 
 // picture [h·w,E] as seen from elsewhere: each group of channels at each place plus flow [h·w,2·groups], x before y, in
 // places; between places in bilinear steps, beyond the edge the edge.
-std::vector<float> FastTransformer::moved(const std::vector<float>& picture, const std::vector<float>& flow) const {
+void FastTransformer::move(const float* picture, const float* flow, float* out) const {
   const int64_t side = sizes_.side, width = sizes_.conv_width, groups = sizes_.flows, each = width / groups;
-  std::vector<float> out(picture.size());
   const auto edge = static_cast<float>(side - 1);
   for (int64_t i = 0; i < side * side; ++i)
     for (int64_t group = 0; group < groups; ++group) {
-      const float* shift = flow.data() + (i * groups + group) * 2;
+      const float* shift = flow + (i * groups + group) * 2;
       const float x = std::max(0.f, std::min(edge, static_cast<float>(i % side) + shift[0]));  // not a number: the edge
       const float y = std::max(0.f, std::min(edge, static_cast<float>(i / side) + shift[1]));
       const auto left = static_cast<int64_t>(x), upper = static_cast<int64_t>(y);
       const int64_t right = std::min(left + 1, side - 1), lower = std::min(upper + 1, side - 1);
       const float u = x - static_cast<float>(left), v = y - static_cast<float>(upper);
-      const auto at = [&](int64_t row, int64_t column) {
-        return picture.data() + (row * side + column) * width + group * each;
-      };
+      const auto at = [&](int64_t row, int64_t column) { return picture + (row * side + column) * width + group * each; };
       const float *a = at(upper, left), *b = at(upper, right), *c = at(lower, left), *d = at(lower, right);
-      float* to = out.data() + i * width + group * each;
+      float* to = out + i * width + group * each;
       for (int64_t n = 0; n < each; ++n) to[n] = (1 - v) * ((1 - u) * a[n] + u * b[n]) + v * ((1 - u) * c[n] + u * d[n]);
     }
-  return out;
 }
 
-// And those after: tokens [S,D] → clean [C,h,w]
-void FastTransformer::head(const float* tokens, std::vector<float> fine, const float* previous, float* clean) const {
-  const int64_t side = sizes_.side, p = sizes_.patch, channels = sizes_.channels;
+// And those after: tokens [S,D] → clean [C,h,w]; `fine` is what they are added to.
+void FastTransformer::head(const float* tokens, float* fine, const float* previous, float* clean) const {
+  const int64_t side = sizes_.side, p = sizes_.patch, channels = sizes_.channels, size = side * side * sizes_.conv_width;
+  ops::Workspace memory;
+  const float* before = nullptr;
+  if (conv_flow_) before = static_cast<const float*>(std::memcpy(memory.floats(size), fine, size * sizeof(float)));
   const std::vector<int64_t> places = corners();
-  const std::vector<float> before = conv_flow_ ? fine : std::vector<float>();
   std::vector<int64_t> from(sizes_.tokens);
   for (int64_t s = 0; s < sizes_.tokens; ++s) from[s] = s * sizes_.width;
   for (int64_t place = 0; place < p * p; ++place)
-    patch_out_[place](tokens, from, std::array<int64_t, 1>{0},
-                      fine.data() + (place / p * side + place % p) * sizes_.conv_width, places, Then::kAdd);
+    patch_out_[place](tokens, from, std::array<int64_t, 1>{0}, fine + (place / p * side + place % p) * sizes_.conv_width,
+                      places, Then::kAdd);
   if (conv_flow_) {
-    std::vector<float> flow(side * side * 2 * sizes_.flows);
-    silu_and_convolve(*conv_flow_, fine.data(), flow.data(), Then::kStore);
-    silu_and_convolve(*conv_moved_, moved(before, flow).data(), fine.data(), Then::kAdd);
+    float *const flow = memory.floats(side * side * 2 * sizes_.flows), *const moved = memory.floats(size);
+    conv_flow_->after_silu(fine, flow);
+    move(before, flow, moved);
+    conv_moved_->after_silu(moved, fine, Then::kAdd);
   }
-  for (const ops::SmallConvolution& conv : convs_head_) silu_and_convolve(conv, fine.data(), fine.data(), Then::kAdd);
-  std::vector<float> change(side * side * channels);
-  silu_and_convolve(conv_out_, fine.data(), change.data(), Then::kStore);
+  for (const ops::SmallConvolution& conv : convs_head_) conv.after_silu(fine, fine, Then::kAdd);
+  float* const change = memory.floats(side * side * channels);
+  conv_out_.after_silu(fine, change);
   for (int64_t c = 0; c < channels; ++c)
     for (int64_t i = 0; i < side * side; ++i)
       clean[c * side * side + i] = previous[c * side * side + i] + change[i * channels + c];
@@ -211,19 +204,22 @@ void FastTransformer::forward(const float* noisy, const float* previous, const f
   const float factor = 1 / std::sqrt(static_cast<float>(dim));
   const auto eps = static_cast<float>(sizes_.eps);
   const auto known = static_cast<int64_t>(pages.size());
-  std::vector<float> buffer(tokens * (3 * width + 3 * width + sizes_.mlp) + std::max(tokens, known + 1) + 16);
-  float *x = buffer.data(), *normal = x + tokens * width, *mixed = normal + tokens * width, *qkv = mixed + tokens * width;
-  float *inner = qkv + tokens * 3 * width, *scores = inner + tokens * sizes_.mlp;
+  ops::Workspace memory;
+  float *const x = memory.floats(tokens * width), *const normal = memory.floats(tokens * width),
+               *const mixed = memory.floats(tokens * width), *const qkv = memory.floats(tokens * 3 * width),
+               *const inner = memory.floats(tokens * sizes_.mlp),
+               *const scores = memory.floats(std::max(tokens, known + 1) + 16),
+               *const fine = memory.floats(sizes_.side * sizes_.side * sizes_.conv_width);
   std::vector<const float*> keys(std::max(tokens, known + 1)), seen(keys.size());
 
   const std::vector<float> turns = sizes_.window > 1 ? angles(frame) : std::vector<float>();
   const int64_t p = sizes_.patch;
-  std::vector<float> fine = stem(noisy, previous, condition + modulation_.columns());
+  stem(noisy, previous, condition + modulation_.columns(), fine);
   std::vector<int64_t> taps, rows(tokens);
   for (int64_t place = 0; place < p * p; ++place) taps.push_back((place / p * sizes_.side + place % p) * sizes_.conv_width);
   for (int64_t s = 0; s < tokens; ++s) rows[s] = s * width;
   std::memcpy(x, position_.const_data_ptr<float>(), tokens * width * sizeof(float));
-  patch_in_(fine.data(), corners(), taps, x, rows, Then::kAdd);
+  patch_in_(fine, corners(), taps, x, rows, Then::kAdd);
   for (size_t i = 0; i < blocks_.size(); ++i) {
     const Block& block = blocks_[i];
     const auto part = [&](int64_t which) {
@@ -274,7 +270,7 @@ void FastTransformer::forward(const float* noisy, const float* previous, const f
   if (clean == nullptr) return;
   const float* last = condition + static_cast<int64_t>(blocks_.size()) * 9 * width;
   ops::modulated_norm(x, last, last + width, tokens, width, eps, normal);
-  head(normal, std::move(fine), previous, clean);
+  head(normal, fine, previous, clean);
 }
 
 }  // namespace orrery::models

@@ -41,9 +41,9 @@ class FastTransformer {
   struct Block {
     ops::PackedProduct space_qkv, space_out, time_qkv, time_out, mlp_in, mlp_out;  // time_qkv: with a window of 1 its values
   };
-  std::vector<float> stem(const float* noisy, const float* previous, const float* planes) const;
-  void head(const float* tokens, std::vector<float> fine, const float* previous, float* clean) const;
-  std::vector<float> moved(const std::vector<float>& picture, const std::vector<float>& flow) const;
+  void stem(const float* noisy, const float* previous, const float* planes, float* fine) const;
+  void head(const float* tokens, float* fine, const float* previous, float* clean) const;
+  void move(const float* picture, const float* flow, float* out) const;
   std::vector<int64_t> corners() const;
   int64_t row() const { return modulation_.columns() + plane_in_.columns(); }
   void rotate(float* rows, std::span<const float> angles) const;
