@@ -44,6 +44,19 @@ void modulated_norm(const float* x, const float* shift, const float* scale, int6
 void attend(const float* query, const float* const* keys, const float* const* values, int64_t count, int64_t heads,
             int64_t head_dim, float factor, float* scores, float* out);
 
+/// The same of every row with all: rows [count][3 · heads · head_dim], each of a query, a key and a value.
+struct SelfAttention {
+  const float* rows;
+  int64_t count, heads, head_dim;
+  float factor;
+};
+/// Keys are taken as many at a time as a vector has numbers.
+constexpr int64_t padded_keys(int64_t count) {
+  return (count + 15) / 16 * 16;
+}
+/// out [count][heads · head_dim]; `scratch` has room for (head_dim + 1) · padded_keys(count).
+void self_attend(const SelfAttention& attention, float* scratch, float* out);
+
 /// silu, in place.
 void silu(float* x, int64_t count);
 

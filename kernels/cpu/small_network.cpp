@@ -182,29 +182,65 @@ HWY_INLINE float dot(const float* a, const float* b, int64_t count) {
   return total;
 }
 
+// softmax
+HWY_INLINE void weigh(float* scores, int64_t count) {
+  const float largest = *std::max_element(scores, scores + count);
+  each(scores, scores, count, [&](V v) { return hn::Exp(d, hn::Sub(v, hn::Set(d, largest))); });
+  const float whole = 1 / sum_of(scores, count);
+  each(scores, scores, count, [&](V v) { return hn::Mul(v, hn::Set(d, whole)); });
+}
+
+// out = Σ weights[j] · values(j)
+template <typename Values>
+HWY_INLINE void sum_weighed(const float* weights, int64_t count, int64_t size, const Values& values, float* out) {
+  const auto lanes = static_cast<int64_t>(hn::Lanes(d));
+  int64_t i = 0;
+  for (; i + lanes <= size; i += lanes) {
+    V sum = hn::Zero(d);
+    for (int64_t j = 0; j < count; ++j) sum = hn::MulAdd(hn::Set(d, weights[j]), hn::LoadU(d, values(j) + i), sum);
+    hn::StoreU(sum, d, out + i);
+  }
+  for (; i < size; ++i) {
+    float sum = 0;
+    for (int64_t j = 0; j < count; ++j) sum += weights[j] * values(j)[i];
+    out[i] = sum;
+  }
+}
+
 void attend(const float* query, const float* const* keys, const float* const* values, int64_t count, int64_t heads,
             int64_t head_dim, float factor, float* scores, float* out) {
-  const auto lanes = static_cast<int64_t>(hn::Lanes(d));
   for (int64_t head = 0; head < heads; ++head) {
     const int64_t at = head * head_dim;
-    float largest = -HUGE_VALF;
-    for (int64_t j = 0; j < count; ++j) {
-      scores[j] = factor * dot(query + at, keys[j] + at, head_dim);
-      largest = std::max(largest, scores[j]);
-    }
-    each(scores, scores, count, [&](V v) { return hn::Exp(d, hn::Sub(v, hn::Set(d, largest))); });
-    const float whole = 1 / sum_of(scores, count);
-    int64_t i = 0;
-    for (; i + lanes <= head_dim; i += lanes) {
-      V sum = hn::Zero(d);
-      for (int64_t j = 0; j < count; ++j)
-        sum = hn::MulAdd(hn::Set(d, scores[j] * whole), hn::LoadU(d, values[j] + at + i), sum);
-      hn::StoreU(sum, d, out + at + i);
-    }
-    for (; i < head_dim; ++i) {
-      float sum = 0;
-      for (int64_t j = 0; j < count; ++j) sum += scores[j] * whole * values[j][at + i];
-      out[at + i] = sum;
+    for (int64_t j = 0; j < count; ++j) scores[j] = factor * dot(query + at, keys[j] + at, head_dim);
+    weigh(scores, count);
+    sum_weighed(
+        scores, count, head_dim, [&](int64_t j) { return values[j] + at; }, out + at);
+  }
+}
+
+void self_attend(const SelfAttention& attention, float* scratch, float* out) {
+  const auto& [rows, count, heads, head_dim, factor] = attention;
+  const auto lanes = static_cast<int64_t>(hn::Lanes(d));
+  const int64_t width = heads * head_dim, stride = 3 * width, padded = padded_keys(count);
+  float *keys = scratch, *scores = scratch + head_dim * padded;
+  for (int64_t head = 0; head < heads; ++head) {
+    const float *query = rows + head * head_dim, *key = query + width, *value = key + width;
+    for (int64_t i = 0; i < head_dim; ++i)  // all keys' i-th numbers beside each other
+      for (int64_t j = 0; j < padded; ++j) keys[i * padded + j] = j < count ? factor * key[j * stride + i] : 0;
+    for (int64_t row = 0; row < count; ++row, query += stride) {
+      for (int64_t j = 0; j < padded; j += lanes) {
+        V even = hn::Zero(d), odd = hn::Zero(d);
+        int64_t i = 0;
+        for (; i + 2 <= head_dim; i += 2) {
+          even = hn::MulAdd(hn::Set(d, query[i]), hn::LoadU(d, keys + i * padded + j), even);
+          odd = hn::MulAdd(hn::Set(d, query[i + 1]), hn::LoadU(d, keys + (i + 1) * padded + j), odd);
+        }
+        if (i < head_dim) even = hn::MulAdd(hn::Set(d, query[i]), hn::LoadU(d, keys + i * padded + j), even);
+        hn::StoreU(hn::Add(even, odd), d, scores + j);
+      }
+      weigh(scores, count);
+      const auto value_of = [&](int64_t j) { return value + j * stride; };
+      sum_weighed(scores, count, head_dim, value_of, out + row * width + head * head_dim);
     }
   }
 }
@@ -286,6 +322,7 @@ namespace {
 HWY_EXPORT(row_product);
 HWY_EXPORT(modulated_norm);
 HWY_EXPORT(attend);
+HWY_EXPORT(self_attend);
 HWY_EXPORT(silu);
 HWY_EXPORT(group_norm);
 HWY_EXPORT(affine_silu);
@@ -325,6 +362,9 @@ void modulated_norm(const float* x, const float* shift, const float* scale, int6
 void attend(const float* query, const float* const* keys, const float* const* values, int64_t count, int64_t heads,
             int64_t head_dim, float factor, float* scores, float* out) {
   HWY_DYNAMIC_DISPATCH(attend)(query, keys, values, count, heads, head_dim, factor, scores, out);
+}
+void self_attend(const SelfAttention& attention, float* scratch, float* out) {
+  HWY_DYNAMIC_DISPATCH(self_attend)(attention, scratch, out);
 }
 void silu(float* x, int64_t count) {
   HWY_DYNAMIC_DISPATCH(silu)(x, count);

@@ -16,6 +16,8 @@ using kernels::gelu_tanh;
 using kernels::group_norm;
 using kernels::GroupNorm;
 using kernels::modulated_norm;
+using kernels::padded_keys;
+using kernels::self_attend;
 using kernels::silu;
 using kernels::Then;
 

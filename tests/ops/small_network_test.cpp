@@ -123,6 +123,16 @@ TEST_F(SmallNetworkTest, AttentionAndActivationsEqualTheirFormulas) {
           .flatten();
   EXPECT_TRUE(testing::is_close(out, expected, testing::kComponentParity));
 
+  for (const int64_t tokens : {5, 16, 21}) {
+    const at::Tensor rows = at::randn({tokens, 3 * width}), mixed = at::empty({tokens, width}),
+                     room = at::empty({(dim + 1) * kernels::padded_keys(tokens)});
+    ops::self_attend({of(rows), tokens, heads, dim, 0.3f}, of(room), of(mixed));
+    const std::vector<at::Tensor> qkv = rows.chunk(3, 1);
+    const at::Tensor weights = at::softmax(at::matmul(split(qkv[0]), split(qkv[1]).transpose(1, 2)) * 0.3, -1);
+    EXPECT_TRUE(
+        testing::is_close(mixed, at::matmul(weights, split(qkv[2])).transpose(0, 1).flatten(1), testing::kComponentParity));
+  }
+
   const at::Tensor x = at::linspace(-120, 120, 77), gelu = x.clone(), silu = x.clone();
   ops::gelu_tanh(of(gelu), 77);
   ops::silu(of(silu), 77);

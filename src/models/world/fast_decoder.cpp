@@ -68,8 +68,10 @@ void FastDecoder::operator()(const float* latent, float* frame) const {
   ops::Workspace memory;
   float *const picture = conv_in_.picture(memory), *x = memory.floats(side * side * width), *y = nullptr;
   for (int64_t c = 0; c < channels_; ++c)
-    for (int64_t i = 0; i < side * side; ++i)
-      picture[conv_in_.at(i / side, i % side) + c] = latent[c * side * side + i] * std_[c] + mean_[c];
+    for (int64_t row = 0; row < side; ++row) {
+      float* to = picture + conv_in_.at(row, 0) + c;
+      for (int64_t i = 0; i < side; ++i, to += channels_) *to = *latent++ * std_[c] + mean_[c];
+    }
   conv_in_(picture, x);
   for (const Level& level : levels_) {
     if (!level.up.empty()) {
@@ -93,10 +95,12 @@ void FastDecoder::operator()(const float* latent, float* frame) const {
   }
   y = memory.floats(side * side * conv_out_.columns());
   norm_and_convolve(norm_out_, conv_out_, x, y);
-  for (int64_t i = 0; i < side * side; ++i)
-    for (int64_t n = 0; n < conv_out_.columns(); ++n) {  // channel 4c + 2dy + dx
-      const int64_t row = 2 * (i / side) + n % 4 / 2, column = 2 * (i % side) + n % 2;
-      frame[(n / 4 * 2 * side + row) * 2 * side + column] = std::clamp(y[i * conv_out_.columns() + n], -1.f, 1.f);
+  const int64_t planes = conv_out_.columns() / 4, stride = conv_out_.columns();  // channel 4c + 2dy + dx
+  for (int64_t c = 0; c < planes; ++c)
+    for (int64_t row = 0; row < 2 * side; ++row) {
+      const float* from = y + row / 2 * side * stride + 4 * c + row % 2 * 2;
+      for (int64_t i = 0; i < side; ++i, from += stride)
+        for (int64_t dx = 0; dx < 2; ++dx) *frame++ = std::clamp(from[dx], -1.f, 1.f);
     }
 }
 

@@ -114,8 +114,11 @@ void FastTransformer::stem(const float* noisy, const float* previous, const floa
   float* const picture = conv_in_.picture(memory);
   int64_t channel = 0;
   const auto put = [&](const float* from, int64_t count) {
-    for (const int64_t end = channel + count; channel < end; ++channel, from += side * side)
-      for (int64_t i = 0; i < side * side; ++i) picture[conv_in_.at(i / side, i % side) + channel] = from[i];
+    for (const int64_t end = channel + count; channel < end; ++channel)
+      for (int64_t y = 0; y < side; ++y) {
+        float* to = picture + conv_in_.at(y, 0) + channel;
+        for (int64_t x = 0; x < side; ++x, to += conv_in_.depth()) *to = *from++;
+      }
   };
   put(noisy, sizes_.channels);
   put(previous, 2 * sizes_.channels);
@@ -208,9 +211,9 @@ void FastTransformer::forward(const float* noisy, const float* previous, const f
   float *const x = memory.floats(tokens * width), *const normal = memory.floats(tokens * width),
                *const mixed = memory.floats(tokens * width), *const qkv = memory.floats(tokens * 3 * width),
                *const inner = memory.floats(tokens * sizes_.mlp),
-               *const scores = memory.floats(std::max(tokens, known + 1) + 16),
+               *const scores = memory.floats(std::max((dim + 1) * ops::padded_keys(tokens), known + 16)),
                *const fine = memory.floats(sizes_.side * sizes_.side * sizes_.conv_width);
-  std::vector<const float*> keys(std::max(tokens, known + 1)), seen(keys.size());
+  std::vector<const float*> keys(known + 1), seen(known + 1);
 
   const std::vector<float> turns = sizes_.window > 1 ? angles(frame) : std::vector<float>();
   const int64_t p = sizes_.patch;
@@ -228,12 +231,7 @@ void FastTransformer::forward(const float* noisy, const float* previous, const f
 
     ops::modulated_norm(x, part(0), part(1), tokens, width, eps, normal);
     block.space_qkv(normal, tokens, qkv);
-    for (int64_t s = 0; s < tokens; ++s) {
-      keys[s] = qkv + s * 3 * width + width;
-      seen[s] = keys[s] + width;
-    }
-    for (int64_t s = 0; s < tokens; ++s)
-      ops::attend(qkv + s * 3 * width, keys.data(), seen.data(), tokens, heads, dim, factor, scores, mixed + s * width);
+    ops::self_attend({qkv, tokens, heads, dim, factor}, scores, mixed);
     block.space_out(mixed, tokens, x, Then::kAddGated, part(2));
 
     ops::modulated_norm(x, part(3), part(4), tokens, width, eps, normal);
