@@ -24,7 +24,7 @@ TEST(HugePagesTest, TensorsShareAPageAndOutliveEachOther) {
   EXPECT_EQ(reinterpret_cast<uintptr_t>(second.const_data_ptr()) % 64, 0u);
   EXPECT_TRUE(first.equal(numbers));
   EXPECT_TRUE(second.is_contiguous());
-  first = {};
+  first.reset();
   EXPECT_TRUE(second.equal(numbers.t()));
 }
 
