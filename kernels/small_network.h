@@ -65,8 +65,6 @@ struct Affine {
   const float* scale = nullptr;
   const float* shift = nullptr;
 };
-/// silu of rows that the channels went through so; y may be x.
-void affine_silu(const float* x, int64_t rows, int64_t channels, const Affine& affine, float* y);
 
 /// What a group norm makes of each channel of x [pixels, channels]: `scale` and `shift`. `sums` has room for 2·channels.
 struct GroupNorm {

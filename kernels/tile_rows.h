@@ -28,8 +28,8 @@ struct RowSplit {
   const int64_t* taps;
   int64_t tap_count, tap_depth;
   uint16_t* to;
-  bool silu = false;   ///< of each number, on its way in, which went before
-  Affine affine = {};  ///< through this, a tap's
+  bool silu = false;   ///< of each number, on its way in
+  Affine affine = {};  ///< of each channel of a tap, before that
 };
 void split_rows(const RowSplit& split);
 

@@ -8,8 +8,8 @@
 // clang-format off
 #include <hwy/foreach_target.h>
 #include <hwy/highway.h>
-#include <hwy/contrib/math/math-inl.h>
 #include "kernels/cpu/partial-inl.h"
+#include "kernels/cpu/silu-inl.h"
 // clang-format on
 
 HWY_BEFORE_NAMESPACE();
@@ -22,12 +22,6 @@ namespace hn = hwy::HWY_NAMESPACE;
 using D = hn::ScalableTag<float>;
 using V = hn::Vec<D>;
 constexpr D d;
-
-HWY_INLINE V silu(V x) {
-  const V one = hn::Set(d, 1.f);
-  // exp(−x) overflows below −88, where x · sigmoid(x) has long been zero.
-  return hn::Div(x, hn::Add(one, hn::Exp(d, hn::Min(hn::Neg(x), hn::Set(d, 88.f)))));
-}
 
 void normalise_rows(const float* x, const float* gamma, int64_t channels, int64_t begin, int64_t end, float* y) {
   const int64_t lanes = static_cast<int64_t>(hn::Lanes(d)), whole = channels / lanes * lanes;
@@ -51,11 +45,11 @@ void normalise_rows(const float* x, const float* gamma, int64_t channels, int64_
     const float length = std::sqrt(hn::GetLane(hn::SumOfLanes(d, hn::Add(sum, more))));
     const V factor = hn::Set(d, root / std::fmax(length, 1e-12f));
     for (i = 0; i < whole; i += lanes) {
-      hn::StoreU(silu(hn::Mul(hn::Mul(hn::LoadU(d, from + i), factor), hn::LoadU(d, gamma + i))), d, to + i);
+      hn::StoreU(SiluOf(d, hn::Mul(hn::Mul(hn::LoadU(d, from + i), factor), hn::LoadU(d, gamma + i))), d, to + i);
     }
     if (whole < channels) {
       const V value = hn::Mul(hn::Mul(load_some(d, from + whole, rest), factor), load_some(d, gamma + whole, rest));
-      store_some(silu(value), d, to + whole, rest);
+      store_some(SiluOf(d, value), d, to + whole, rest);
     }
   }
 }
@@ -88,13 +82,14 @@ void affine_rows(const float* x, float mean, const float* scale, const float* sh
     const float* from = x + row * channels;
     float* to = y + row * channels;
     for (int64_t i = 0; i < whole; i += lanes) {
-      hn::StoreU(silu(hn::MulAdd(hn::Sub(hn::LoadU(d, from + i), centre), hn::LoadU(d, scale + i), hn::LoadU(d, shift + i))),
-                 d, to + i);
+      hn::StoreU(
+          SiluOf(d, hn::MulAdd(hn::Sub(hn::LoadU(d, from + i), centre), hn::LoadU(d, scale + i), hn::LoadU(d, shift + i))),
+          d, to + i);
     }
     if (whole < channels) {
       const V value = hn::MulAdd(hn::Sub(load_some(d, from + whole, rest), centre), load_some(d, scale + whole, rest),
                                  load_some(d, shift + whole, rest));
-      store_some(silu(value), d, to + whole, rest);
+      store_some(SiluOf(d, value), d, to + whole, rest);
     }
   }
 }

@@ -295,21 +295,6 @@ void group_norm(const GroupNorm& norm, const float* x, float* sums, float* scale
   }
 }
 
-void affine_silu(const float* x, int64_t rows, int64_t channels, const Affine& affine, float* y) {
-  const auto lanes = static_cast<int64_t>(hn::Lanes(d));
-  const bool plain = affine.scale == nullptr;
-  for (int64_t row = 0; row < rows; ++row, x += channels, y += channels) {
-    int64_t c = 0;
-    for (; c + lanes <= channels; c += lanes) {
-      const V value = hn::LoadU(d, x + c);
-      hn::StoreU(
-          SiluOf(d, plain ? value : hn::MulAdd(value, hn::LoadU(d, affine.scale + c), hn::LoadU(d, affine.shift + c))), d,
-          y + c);
-    }
-    for (; c < channels; ++c) y[c] = SiluOf(plain ? x[c] : x[c] * affine.scale[c] + affine.shift[c]);
-  }
-}
-
 }  // namespace
 }  // namespace HWY_NAMESPACE
 }  // namespace orrery::kernels
@@ -325,7 +310,6 @@ HWY_EXPORT(attend);
 HWY_EXPORT(self_attend);
 HWY_EXPORT(silu);
 HWY_EXPORT(group_norm);
-HWY_EXPORT(affine_silu);
 
 float from_half(uint16_t bits) {
   const int exponent = bits >> 10 & 31, fraction = bits & 1023;
@@ -372,9 +356,5 @@ void silu(float* x, int64_t count) {
 void group_norm(const GroupNorm& norm, const float* x, float* sums, float* scale, float* shift) {
   HWY_DYNAMIC_DISPATCH(group_norm)(norm, x, sums, scale, shift);
 }
-void affine_silu(const float* x, int64_t rows, int64_t channels, const Affine& affine, float* y) {
-  HWY_DYNAMIC_DISPATCH(affine_silu)(x, rows, channels, affine, y);
-}
-
 }  // namespace orrery::kernels
 #endif

@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <sstream>
 
+#include "kernels/norm_silu.h"
 #include "kernels/winograd.h"
 #include "ops/huge_pages.h"
 #include "orrery/error.h"
@@ -90,7 +91,16 @@ void SmallConvolution::after_silu(const float* x, float* out, Then then, const A
   if (!tiles_.empty()) return tiles_.convolve(x, side_, out, plain_, then, &affine);
   Workspace memory;
   float* const made = picture(memory);
-  for (int64_t y = 0; y < side_; ++y) kernels::affine_silu(x + y * side_ * in_, side_, in_, affine, made + at(y, 0));
+  for (int64_t y = 0; y < side_; ++y) {
+    const float* const from = x + y * side_ * in_;
+    float* const to = made + at(y, 0);
+    if (affine.scale != nullptr) {
+      kernels::affine_silu(from, 0, affine.scale, affine.shift, in_, 0, side_, to);
+    } else {
+      std::copy_n(from, side_ * in_, to);
+      silu(to, side_ * in_);
+    }
+  }
   (*this)(made, out, then);
 }
 

@@ -32,7 +32,7 @@ class SmallConvolution {
   /// picture [side + 2·border, side + 2·border, in] → out [side, side, out], stored or added (not gated).
   void operator()(const float* picture, float* out, Then then = Then::kStore) const;
 
-  /// The same of what affine_silu() makes of `x` [side,side,in], which may be `out`.
+  /// The same of silu of `x` [side,side,in], which goes through `affine` before; x may be `out`.
   void after_silu(const float* x, float* out, Then then = Then::kStore, const Affine& affine = {}) const;
 
   int64_t depth() const { return in_; }

@@ -27,8 +27,8 @@ class TileWeight {
   /// Rows of `in` numbers from each tap on: gathered, split and multiplied. As PackedProduct's.
   void gather(const float* in, std::span<const int64_t> rows, std::span<const int64_t> taps, float* out,
               std::span<const int64_t> out_rows, kernels::Then then, const float* gate) const;
-  /// The square picture [side,side,in] with zeros around it, taps being 3x3; or, where `affine` is given, what affine_silu()
-  /// makes of it. `out_rows` as padded_rows() says.
+  /// The square picture [side,side,in] with zeros around it, taps being 3x3; or, where `affine` is given, silu of what
+  /// that makes of it. `out_rows` as padded_rows() says.
   void convolve(const float* picture, int64_t side, float* out, std::span<const int64_t> out_rows, kernels::Then then,
                 const kernels::Affine* affine = nullptr) const;
 

@@ -5,6 +5,7 @@
 
 #include <array>
 
+#include "kernels/norm_silu.h"
 #include "orrery/error.h"
 #include "support/compare.h"
 
@@ -100,7 +101,7 @@ TEST_F(SmallNetworkTest, NormsEqualTheirFormulas) {
     float *scale = of(affine), *shift = scale + channels;
     ops::group_norm({height * width, channels, groups, 1e-5f, of(weight), of(bias)}, of(last), shift + channels, scale,
                     shift);
-    kernels::affine_silu(of(last), height * width, channels, {scale, shift}, of(y));
+    kernels::affine_silu(of(last), 0, scale, shift, channels, 0, height * width, of(y));
     const at::Tensor expected = at::silu(at::group_norm(x, groups, weight, bias, 1e-5, false)).squeeze(0).permute({1, 2, 0});
     EXPECT_TRUE(testing::is_close(y, expected, testing::kComponentParity));
   }
