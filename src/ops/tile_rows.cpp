@@ -15,7 +15,7 @@ namespace {
 
 constexpr int64_t kStep = kernels::tile_depth(kernels::TileForm::kBFloat16), kColumns = kernels::kSumSide;
 
-uint16_t* split_rows(Workspace& memory, int64_t rows, int64_t depth) {
+uint16_t* room_for(Workspace& memory, int64_t rows, int64_t depth) {
   return reinterpret_cast<uint16_t*>(memory.floats((rows * kernels::split_stride(depth) + 1) / 2));
 }
 int64_t whole_tiles(size_t rows) {
@@ -66,7 +66,7 @@ void TileWeight::gather(const float* in, std::span<const int64_t> rows, std::spa
   all.then = then;
   all.gate = gate;
   Workspace memory;
-  uint16_t* const split = split_rows(memory, whole_tiles(rows.size()), all.depth);
+  uint16_t* const split = room_for(memory, whole_tiles(rows.size()), all.depth);
   all.in = split;
   kernels::split_rows({.from = in,
                        .rows = rows.data(),
@@ -88,7 +88,7 @@ void TileWeight::convolve(const float* picture, int64_t side, float* out, std::s
   all.then = then;
   const int64_t stride = kernels::split_stride(all.depth);
   Workspace memory;
-  uint16_t* const split = split_rows(memory, whole_tiles(out_rows.size()) + taps.back(), all.depth);
+  uint16_t* const split = room_for(memory, whole_tiles(out_rows.size()) + taps.back(), all.depth);
   all.in = split;
   const auto zeros = [&](int64_t pixel, int64_t count) { std::fill_n(split + pixel * stride, count * stride, uint16_t{0}); };
   std::vector<int64_t> pixels(side);

@@ -32,9 +32,6 @@ class TileWeight {
   void convolve(const float* picture, int64_t side, float* out, std::span<const int64_t> out_rows, kernels::Then then,
                 const kernels::Affine* affine = nullptr) const;
 
-  int64_t columns() const { return columns_; }
-  int64_t depth() const { return depth_; }
-
  private:
   kernels::TileRows product(float* out, std::span<const int64_t> out_rows, std::span<const int64_t> taps,
                             int64_t depth) const;
