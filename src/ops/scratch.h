@@ -4,7 +4,7 @@
 #include <c10/core/CPUAllocator.h>
 
 #include <cstdint>
-#include <optional>
+#include <memory>
 
 #include "ops/huge_pages.h"
 
@@ -21,7 +21,7 @@ class Scratch {
       kept_ = at::empty({floats}, at::kFloat);
       data_ = kept_.mutable_data_ptr<float>();
     } else {
-      pages_.emplace(static_cast<size_t>(floats) * sizeof(float));
+      pages_ = std::make_unique<HugePages>(static_cast<size_t>(floats) * sizeof(float));
       data_ = reinterpret_cast<float*>(pages_->data());
     }
   }
@@ -32,7 +32,7 @@ class Scratch {
 
  private:
   at::Tensor kept_;
-  std::optional<HugePages> pages_;
+  std::unique_ptr<HugePages> pages_;
   float* data_;
 };
 

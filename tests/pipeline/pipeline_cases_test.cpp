@@ -55,8 +55,9 @@ void expect_the_reference(const std::string& name, at::Device device, bool tight
     EXPECT_TRUE(testing::is_close(latents, expected.at("latents"), testing::kPipelineParity));
   }
   // The original loops stand for themselves; what decodes their latents, other cases have.
-  if (expected.contains("video"))
+  if (expected.contains("video")) {
     EXPECT_TRUE(testing::is_close(future.video, expected.at("video"), testing::kPipelineParity));
+  }
   const Config about = Config::load(folder / "case.json");  // what the reference's step cache counted
   EXPECT_EQ(future.passes, about.get<int64_t>("passes", 0));
   EXPECT_EQ(future.shortened, about.get<int64_t>("shortened", 0));
