@@ -57,7 +57,7 @@ SmallConvolution::SmallConvolution(const at::Tensor& weight, const at::Tensor& b
     bias_ = bias.to(at::kFloat).contiguous();
     return;
   }
-  direct_ = PackedProduct(weight, bias);
+  direct_ = PackedProduct(weight, bias, PackedProduct::Form::kVectors);
   for (int64_t y = 0; y < side; ++y)
     for (int64_t x = 0; x < side; ++x) {
       plain_.push_back((y * side + x) * out_);
