@@ -12,8 +12,8 @@
 namespace orrery::ops {
 
 /// A 3x3 convolution of one square picture, zeros around it, channels last, for small networks: weights packed once, one
-/// thread. Through matrix tiles where the processor has them; else by Winograd's filtering where picture and channels are
-/// large enough for it (the weights then take four times their room, as float32), else tap by tap.
+/// thread. Through matrix tiles where the processor has them and bfloat16 holds every weight; else by Winograd's filtering where
+/// picture and channels are large enough for it (the weights then take four times their room, as float32), else tap by tap.
 class SmallConvolution {
  public:
   enum class Form { kFaster, kDirect, kWinograd, kTiles };
@@ -24,7 +24,7 @@ class SmallConvolution {
 
   /// How many pixels of zeros the picture needs around it: none or one.
   int64_t border() const { return direct_.columns() > 0 ? 1 : 0; }
-  /// Room for a picture; its border, if it has one, is there.
+  /// Room for a picture; its border, if it has one, is zeros.
   float* picture(Workspace& memory) const;
   /// Where pixel (y, x) begins in such a picture.
   int64_t at(int64_t y, int64_t x) const { return ((y + border()) * (side_ + 2 * border()) + x + border()) * depth(); }
