@@ -12,8 +12,9 @@
 namespace orrery::ops {
 
 /// A 3x3 convolution of one square picture, zeros around it, channels last, for small networks: weights packed once, one
-/// thread. Through matrix tiles where the processor has them and bfloat16 holds every weight; else by Winograd's filtering where
-/// picture and channels are large enough for it (the weights then take four times their room, as float32), else tap by tap.
+/// thread. Through matrix tiles where the processor has them and bfloat16 holds every weight; else by Winograd's filtering
+/// where picture and channels are large enough for it (the weights then take four times their room, as float32), else tap by
+/// tap.
 class SmallConvolution {
  public:
   enum class Form { kFaster, kDirect, kWinograd, kTiles };
