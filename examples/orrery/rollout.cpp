@@ -104,27 +104,23 @@ class Series {
  public:
   void add(const at::Tensor& rows) {
     const int64_t count = rows.size(0);
-    if (blocks_.empty() || used_ + count > blocks_.back().size(0)) {
-      if (!blocks_.empty()) blocks_.back() = blocks_.back().narrow(0, 0, used_);
+    if (!block_.defined() || used_ + count > block_.size(0)) {
       std::vector<int64_t> sizes = rows.sizes().vec();
       sizes[0] = std::max(count, kBytes / std::max<int64_t>(1, rows[0].nbytes()));
-      blocks_.push_back(at::empty(sizes, rows.options()));
+      block_ = at::empty(sizes, rows.options());
       used_ = 0;
     }
-    blocks_.back().narrow(0, used_, count).copy_(rows);
+    kept_.push_back(block_.narrow(0, used_, count).copy_(rows));
     used_ += count;
   }
-  bool empty() const { return blocks_.empty(); }
-  at::Tensor all() const {
-    std::vector<at::Tensor> blocks = blocks_;
-    blocks.back() = blocks.back().narrow(0, 0, used_);
-    return at::cat(blocks);
-  }
+  bool empty() const { return kept_.empty(); }
+  at::Tensor all() const { return at::cat(kept_); }
 
  private:
   static constexpr int64_t kBytes = int64_t{4} << 20;
-  std::vector<at::Tensor> blocks_;
-  int64_t used_ = 0;  ///< of the last one
+  at::Tensor block_;  // the newest
+  int64_t used_ = 0;  // of it
+  std::vector<at::Tensor> kept_;
 };
 
 // Where the frames go: a video as they come, so that a long drive takes no more memory than a short one; or one tensor at

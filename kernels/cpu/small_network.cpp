@@ -93,19 +93,17 @@ void product(const RowProduct& p, const Weight* weight, int64_t begin, int64_t e
   constexpr int kRows = HWY_TARGET <= HWY_AVX3 ? 8 : 4;  // as many as there are registers for
   constexpr int64_t kBlocks = 4;                         // of a row alone, whose sums would wait for each other
   const auto pair = 2 * static_cast<int64_t>(hn::Lanes(d));
-  const int64_t size = p.tap_count * p.depth * kColumns, together = p.row_count == 1 ? kBlocks : 1;
-  for (int64_t block = begin; block < end;) {
+  const int64_t size = p.tap_count * p.depth * kColumns;
+  for (int64_t block = begin, count; block < end; block += count) {
+    count = p.row_count == 1 && end - block >= kBlocks ? kBlocks : 1;
     const Weight* packed = weight + block * size;
-    const bool many = end - block >= together;
     for (int64_t inside = 0; inside < kColumns && block * kColumns + inside < p.columns; inside += pair) {
       const int64_t column = block * kColumns + inside;
       int64_t row = 0;
       for (; row + kRows <= p.row_count; row += kRows) tile<kRows, 1>(p, packed + inside, row, column);
       for (; row < p.row_count; ++row)
-        together > 1 && many ? tile<1, kBlocks>(p, packed + inside, row, column)
-                             : tile<1, 1>(p, packed + inside, row, column);
+        count > 1 ? tile<1, kBlocks>(p, packed + inside, row, column) : tile<1, 1>(p, packed + inside, row, column);
     }
-    block += many ? together : 1;
   }
 }
 

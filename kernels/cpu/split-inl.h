@@ -43,6 +43,20 @@ HWY_INLINE Parts<D> Split(D d, hn::Vec<D> x) {
   return {{high, middle, low}};
 }
 
+/// The upper halves of two vectors, one after the other.
+template <class D>
+HWY_INLINE void StoreUpperHalves(D d, hn::Vec<hn::RebindToUnsigned<D>> first, hn::Vec<hn::RebindToUnsigned<D>> second,
+                                 uint16_t* HWY_RESTRICT to) {
+#if HWY_TARGET == HWY_SCALAR
+  (void)d;
+  to[0] = static_cast<uint16_t>(hn::GetLane(first) >> 16);
+  to[1] = static_cast<uint16_t>(hn::GetLane(second) >> 16);
+#else
+  const hn::Repartition<uint16_t, D> d16;
+  hn::StoreU(hn::ConcatOdd(d16, hn::BitCast(d16, second), hn::BitCast(d16, first)), d16, to);
+#endif
+}
+
 /// A tile's row: `count` ≤ 32 floats, zeros behind them, as bfloat16; the parts `part_stride` numbers apart.
 inline void SplitRow(const float* HWY_RESTRICT from, int64_t count, uint16_t* HWY_RESTRICT to, int64_t part_stride) {
   constexpr int64_t kCount = 32;
@@ -53,21 +67,11 @@ inline void SplitRow(const float* HWY_RESTRICT from, int64_t count, uint16_t* HW
     std::fill(std::copy_n(from, count, padded), padded + kCount, 0.0f);
     from = padded;
   }
-#if HWY_TARGET == HWY_SCALAR
-  for (int64_t k = 0; k < kCount; k += kLanes) {
-    const auto parts = Split(d, hn::LoadU(d, from + k));
-    for (int64_t part = 0; part < 3; ++part)
-      to[part * part_stride + k] = static_cast<uint16_t>(hn::GetLane(parts.bits[part]) >> 16);
-  }
-#else
-  const hn::Repartition<uint16_t, decltype(d)> d16;
   for (int64_t k = 0; k < kCount; k += 2 * kLanes) {
     const auto first = Split(d, hn::LoadU(d, from + k)), second = Split(d, hn::LoadU(d, from + k + kLanes));
     for (int64_t part = 0; part < 3; ++part)
-      hn::StoreU(hn::ConcatOdd(d16, hn::BitCast(d16, second.bits[part]), hn::BitCast(d16, first.bits[part])), d16,
-                 to + part * part_stride + k);
+      StoreUpperHalves(d, first.bits[part], second.bits[part], to + part * part_stride + k);
   }
-#endif
 }
 
 }  // namespace orrery::kernels::HWY_NAMESPACE

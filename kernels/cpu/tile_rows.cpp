@@ -9,6 +9,7 @@
 // After foreach_target.
 #include "kernels/cpu/partial-inl.h"
 #include "kernels/cpu/silu-inl.h"
+#include "kernels/cpu/split-inl.h"
 
 HWY_BEFORE_NAMESPACE();
 namespace orrery::kernels::HWY_NAMESPACE {
@@ -29,25 +30,12 @@ HWY_INLINE void SplitStep(const float* HWY_RESTRICT from, uint16_t* HWY_RESTRICT
   const auto rest = [](hn::Vec<Floats> x, hn::Vec<Bits> rounded) {
     return Rounded(hn::Sub(x, hn::BitCast(d, hn::And(rounded, hn::Set(Bits(), 0xFFFF0000u)))));
   };
-#if HWY_TARGET == HWY_SCALAR
-  for (int64_t k = 0; k < kStep; ++k) {
-    const auto x = hn::LoadU(d, from + k);
-    const auto rounded = Rounded(x);
-    high[k] = static_cast<uint16_t>(hn::GetLane(rounded) >> 16);
-    low[k] = static_cast<uint16_t>(hn::GetLane(rest(x, rounded)) >> 16);
-  }
-#else
-  const hn::Repartition<uint16_t, Floats> d16;
-  const auto store = [&](hn::Vec<Bits> first, hn::Vec<Bits> second, uint16_t* to) {
-    hn::StoreU(hn::ConcatOdd(d16, hn::BitCast(d16, second), hn::BitCast(d16, first)), d16, to);
-  };
   for (int64_t k = 0; k < kStep; k += 2 * kLanes) {
     const auto x = hn::LoadU(d, from + k), y = hn::LoadU(d, from + k + kLanes);
     const auto rounded_x = Rounded(x), rounded_y = Rounded(y);
-    store(rounded_x, rounded_y, high + k);
-    store(rest(x, rounded_x), rest(y, rounded_y), low + k);
+    StoreUpperHalves(d, rounded_x, rounded_y, high + k);
+    StoreUpperHalves(d, rest(x, rounded_x), rest(y, rounded_y), low + k);
   }
-#endif
 }
 
 void SplitRows(const RowSplit& split) {

@@ -1,6 +1,7 @@
 #include "ops/huge_pages.h"
 
 #include <ATen/ops/from_blob.h>
+#include <c10/util/accumulate.h>
 #include <sys/mman.h>
 
 #include <algorithm>
@@ -40,16 +41,20 @@ HugePages::~HugePages() {
   munmap(mapped_, size_);
 }
 
-at::Tensor in_huge_pages(const at::Tensor& numbers) {
-  const size_t bytes = rounded_up(numbers.nbytes(), kLine);
+at::Tensor empty_in_huge_pages(at::IntArrayRef sizes, at::ScalarType dtype) {
+  const auto count = static_cast<size_t>(c10::multiply_integers(sizes));
+  const size_t bytes = rounded_up(count * c10::elementSize(dtype), kLine);
   const std::lock_guard lock(piece_mutex);
   std::shared_ptr<Piece> piece = newest.lock();
   if (!piece || piece->used + bytes > piece->size) newest = piece = std::make_shared<Piece>(std::max(bytes, 2 * kPage));
-  at::Tensor out = at::from_blob(
-      piece->pages.data() + piece->used, numbers.sizes(), [piece](void*) {}, numbers.options());
+  char* const data = piece->pages.data() + piece->used;
   piece->used += bytes;
-  out.copy_(numbers);
-  return out;
+  return at::from_blob(
+      data, sizes, [piece](void*) {}, dtype);
+}
+
+at::Tensor in_huge_pages(const at::Tensor& numbers) {
+  return empty_in_huge_pages(numbers.sizes(), numbers.scalar_type()).copy_(numbers);
 }
 
 }  // namespace orrery::ops

@@ -24,8 +24,10 @@ class HugePages {
   char* data_;
 };
 
-/// The same numbers, dense, in huge pages that they share with those of the calls before and after: for the weights of small
-/// networks, each of which is smaller than a page.
+/// A tensor in huge pages that it shares with those of the calls before and after: for the weights of small networks, each
+/// of which is smaller than a page.
+at::Tensor empty_in_huge_pages(at::IntArrayRef sizes, at::ScalarType dtype);
+/// The same numbers, dense, in such a tensor.
 at::Tensor in_huge_pages(const at::Tensor& numbers);
 
 }  // namespace orrery::ops

@@ -50,7 +50,7 @@ SmallConvolution::SmallConvolution(const at::Tensor& weight, const at::Tensor& b
                     (conv.tiles() >= kManyTiles || (conv.tiles() >= kFewestTiles && conv.weight_floats() <= kNearFloats));
   if (form == Form::kWinograd || (form == Form::kFaster && pays)) {
     const at::Tensor whole = weight.to(at::kFloat).contiguous();
-    transformed_ = in_huge_pages(at::empty({conv.weight_floats()}, at::kFloat));
+    transformed_ = empty_in_huge_pages({conv.weight_floats()}, at::kFloat);
     kernels::winograd_weights(conv, whole.const_data_ptr<float>(), 1, 0,
                               conv.out_panels() * conv.in_panels() * kernels::kWinogradPanel,
                               transformed_.mutable_data_ptr<float>());
