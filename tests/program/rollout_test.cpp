@@ -1,11 +1,13 @@
-// orrery rollout from outside: files of actions and noise that do not fit.
+// orrery rollout from outside: what it writes, and files of actions and noise that do not fit.
 #include <ATen/ATen.h>
 #include <gmock/gmock.h>
 
 #include <filesystem>
 #include <limits>
 
+#include "orrery/media.h"
 #include "orrery/weights.h"
+#include "orrery/world.h"
 #include "program/run_program.h"
 #include "support/paths.h"
 #include "support/temporary.h"
@@ -110,6 +112,26 @@ TEST_F(RolloutTest, ARecordingIsImaginedAgainToTheByte) {
   EXPECT_EQ(refused.code, 1);
   EXPECT_THAT(refused.err, HasSubstr("is damaged"));
   EXPECT_FALSE(fs::exists(at_folder("damaged.safetensors")));
+}
+
+// 100 frames: more than one of the blocks in which they are kept.
+TEST_F(RolloutTest, TheFileHoldsWhatTheWorldImagines) {
+  const int64_t steps = 100;
+  const at::Tensor actions = at::rand({steps, 2}, at::kFloat) * 512;
+  const Ended ended = run_program({"rollout", "--model", world_, "-i", world_ + "/sample/first_frame.png", "--actions",
+                                   tensor("actions", actions), "--seed", "7", "-o", at_folder("out.safetensors")});
+  ASSERT_EQ(ended.code, 0) << ended.err;
+  const TensorMap written = load_safetensors(at_folder("out.safetensors"));
+  const at::Tensor &video = written.at("video"), &latents = written.at("latents");
+  ASSERT_EQ(video.sizes(), (at::IntArrayRef{1, 3, steps, 64, 64}));
+  ASSERT_EQ(latents.size(0), steps);
+  const auto world = World::from_pretrained(world_);
+  State state = world->begin(read_video(world_ + "/sample/first_frame.png"), 7);
+  for (int64_t i = 0; i < steps; ++i) {
+    const at::Tensor frame = world->step(state, {actions[i][0].item<double>(), actions[i][1].item<double>()});
+    ASSERT_TRUE(video.select(2, i).equal(frame)) << i;
+    ASSERT_TRUE(latents[i].equal(state.last)) << i;
+  }
 }
 
 TEST_F(RolloutTest, WhatCannotBeDoneIsSaidBeforeTheWork) {
